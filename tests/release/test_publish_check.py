@@ -2,16 +2,19 @@
 
 from __future__ import annotations
 
+import json
 import re
 import shutil
 from pathlib import Path
 
+import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 from click.testing import CliRunner
 from releases import SCOPE, SMALL, make_survey
 
 from ztfmatch.cli import main
+from ztfmatch.core.errors import BadInputError
 from ztfmatch.release import check_product
 from ztfmatch.release.io.scope import read_scope
 
@@ -48,15 +51,33 @@ def test_check_of_a_whole_product_passes_and_every_damage_is_told(products: Path
     assert {"checksums", "counts", "files"} <= failed()
     pq.write_table(rows.append_column("programid", rows.column(1)), data)
     assert "columns" in failed()
+    key = rows.column_names.index("oid" if name == "objects" else "objectid")
+    pq.write_table(rows.set_column(key, rows.column_names[key], rows.column(key).cast("string")), data)
+    assert {"checksums", "columns"} <= failed()
+    words = pa.array(["x"] * rows.num_rows)
+    pq.write_table(rows.set_column(key, rows.column_names[key], words), data)
+    assert {"checksums", "columns", "counts"} <= failed()
     data.unlink()
     assert {"files", "counts"} <= failed()
     data.write_bytes(content)
     assert not failed()
     (place / "stray.txt").write_text("x")
     assert failed() == {"files"}
+    sums = (place / "sha256sums.txt").read_bytes()
+    (place / "sha256sums.txt").write_bytes(sums + b"\xff\xfe")
+    assert {"files", "checksums"} <= failed()
     (place / "sha256sums.txt").unlink()
     wrong = {check.check: check.wrong for check in check_product(place).checks}
     assert wrong["files"] == ["sha256sums.txt is missing, which names the files of the product"]
+
+
+def test_check_of_a_manifest_without_a_checksum_is_refused(products: Path, tmp_path: Path) -> None:
+    place = tmp_path / "copied"
+    shutil.copytree(products / "bulk", place)
+    manifest = json.loads((place / "release.json").read_text())
+    (place / "release.json").write_text(json.dumps(manifest | {"checksums": {}}))
+    with pytest.raises(BadInputError, match=r"release\.json is no manifest of a product: KeyError: 'sha256'"):
+        check_product(place)
 
 
 def test_init_writes_a_scope_of_the_public_program_and_never_over_a_file(tmp_path: Path) -> None:

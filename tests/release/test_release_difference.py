@@ -16,15 +16,17 @@ import pandas as pd
 import pyarrow.parquet as pq
 import pytest
 from click.testing import CliRunner
+from helpers import ARCSEC, append, epochal_file, make_store, reference_file, rows_at
 from releases import CONFIG, SMALL
 
 import ztfmatch
 from ztfmatch.cli import main
 from ztfmatch.core.config import AppendConfig
 from ztfmatch.core.errors import BadInputError, ConfigError, OutputExistsError
+from ztfmatch.core.survey import MAX_OBJECTID
 from ztfmatch.release import Comparison, difference, write_association
 from ztfmatch.release.io.scope import ReleaseScope, Window
-from ztfmatch.release.successors import links_of
+from ztfmatch.release.successors import Successors, links_of
 from ztfmatch.simulate import regenerate_references, simulate
 
 FIRST = ReleaseScope("dr1", (Window(1),))
@@ -136,7 +138,22 @@ def test_gone_objects_have_their_newest_successor(place: Path) -> None:
     report = compared.report()
     assert report.lineage == Counter(row["kind"] for row in rows)
     assert report.lineage["none"] == sum(row["objectid"] not in best for row in rows) > 100
-    assert report.succeeded == sum(row["newobjectid"] is not None for row in rows) > 100
+    assert report.succeeded == sum((row["newobjectid"] or MAX_OBJECTID + 1) <= MAX_OBJECTID for row in rows) > 100
+
+
+def test_an_object_of_which_only_a_transient_is_left_has_no_successor(tmp_path: Path) -> None:
+    """Fourteen of its twenty detections are far from the new seed."""
+    store = make_store(tmp_path / "store", [reference_file(tmp_path / "old", rows_at([10.0], [0.0]))])
+    east = [0.9 * ARCSEC] * 6 + [-0.9 * ARCSEC] * 14
+    append(store, [epochal_file(tmp_path, rows_at([10.0 + offset], [0.0]), k) for k, offset in enumerate(east)])
+    new = reference_file(tmp_path / "new", rows_at([10.0 + 1.2 * ARCSEC], [0.0]))
+    opened = ztfmatch.open_store(tmp_path / "store")
+    opened.rematch(new)
+    (lost,) = (row for row in opened.snapshot().lineage().to_pylist() if row["kind"] == "lost")
+    links = Successors(opened.snapshot().files)
+    assert links.of(np.array([lost["objectid"]]))["newobjectid"].to_pylist() == [lost["newobjectid"]]
+    assert lost["newobjectid"] > MAX_OBJECTID
+    assert (links.succeeded, links.kinds) == (0, {"lost": 1})
 
 
 def test_links_of_no_objects_are_none(place: Path) -> None:

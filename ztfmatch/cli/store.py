@@ -261,9 +261,9 @@ def quarantine(store: str, as_json: bool) -> None:
 @options.flag("--markdown", "Print as Markdown.")
 @options.as_json
 def schema(table: str | None, markdown: bool, as_json: bool) -> None:
-    """Describe the columns of all tables, or of one TABLE.
+    """Describe the columns of the tables of a store, or of one TABLE.
 
-    The tables of releases are lightcurves, bulk and releasedobjects.
+    The tables of releases are lightcurves, starlightcurves, bulk, releasedobjects and association.
 
     \b
     Examples:

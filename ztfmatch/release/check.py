@@ -19,11 +19,16 @@ from ztfmatch.core.display import Displayable
 from ztfmatch.core.errors import BadInputError, ConfigError
 from ztfmatch.core.progress import tracked
 from ztfmatch.release.publication import CHECKSUM_FILE, MANIFEST_FILE
-from ztfmatch.release.schema import RELEASE_TABLES
+from ztfmatch.release.schema import BULK, RELEASED_LIGHTCURVES, RELEASED_OBJECTS, RELEASED_STARS
 
 _READ_BYTES: Final = 1 << 22
-_PRODUCTS: Final = {"hats lightcurves": "lightcurves", "hats objects": "releasedobjects", "bulk": "bulk"}
-"""Table of the rows of each product that is checked against its declaration."""
+_TABLES: Final = {
+    "hats lightcurves": RELEASED_LIGHTCURVES,
+    "hats stars": RELEASED_STARS,
+    "hats objects": RELEASED_OBJECTS,
+    "bulk": BULK,
+}
+"""Table of the rows of each product."""
 
 
 @dataclass(frozen=True)
@@ -118,7 +123,7 @@ def read_manifest(output: Path) -> Manifest:
     path = output / MANIFEST_FILE
     try:
         manifest = msgspec.json.decode(path.read_bytes(), type=Manifest)
-        _ = manifest.counts["objects"], manifest.counts["epochs"]
+        _ = manifest.counts["objects"], manifest.counts["epochs"], manifest.checksums["sha256"]
     except (OSError, ValueError, KeyError) as error:
         said = "there is none" if isinstance(error, FileNotFoundError) else f"{type(error).__name__}: {error}"
         raise BadInputError(f"{path} is no manifest of a product: {said}") from None
@@ -128,7 +133,7 @@ def read_manifest(output: Path) -> Manifest:
 def _listed(output: Path) -> dict[str, str]:
     """SHA-256 of each file that the list of checksums names."""
     try:
-        lines = (output / CHECKSUM_FILE).read_text(encoding="utf-8").splitlines()
+        lines = (output / CHECKSUM_FILE).read_text(encoding="utf-8", errors="replace").splitlines()
     except OSError:
         return {}
     return {name: digest for digest, _, name in (line.partition("  ") for line in lines)}
@@ -177,19 +182,23 @@ def _rows_of(data: Iterable[str]) -> list[str]:
 
 
 def _columns(output: Path, manifest: Manifest, data: list[str]) -> ProductCheck:
-    """The columns of every file are those declared, and none tells a program."""
-    table = RELEASE_TABLES.get(_PRODUCTS.get(manifest.product, ""))
+    """The columns of every file and their types are those declared, and none gives the program."""
+    table = _TABLES.get(manifest.product)
     names = _rows_of(data)
     wrong = []
     for name in tracked(names, "columns of files"):
         schema = _schema(output / name)
         if schema is None:
             wrong.append(f"{name} is no Parquet file")
-        elif table is not None and schema.names != table.schema.names:
-            wrong.append(f"{name} has {', '.join(schema.names)}; expected {', '.join(table.schema.names)}")
+        elif table is not None and not schema.equals(table.schema):
+            wrong.append(f"{name} has {_columns_text(schema)}; expected {_columns_text(table.schema)}")
         elif "programid" in schema.names:
-            wrong.append(f"{name} tells programs: a release has no column programid")
+            wrong.append(f"{name} gives programs: a release has no column programid")
     return ProductCheck("columns", len(names), wrong)
+
+
+def _columns_text(schema: pa.Schema) -> str:
+    return ", ".join(f"{field.name} {field.type}" for field in schema)
 
 
 def _schema(path: Path) -> pa.Schema | None:
@@ -224,7 +233,8 @@ def _counted(output: Path, names: Sequence[str]) -> Iterator[tuple[Any, int, boo
             key = next(one for one in ("objectid", "oid", "starid") if one in known)
             number = next((one for one in ("nepochs", "nobsrel") if one in known), None)
             rows = file.read([key, *([number] if number else [])], use_threads=False)
+            ids = rows[key].cast(pa.int64()).to_numpy()
+            counted = 0 if number is None else int(pc.sum(rows[number]).as_py() or 0)
         except (pa.ArrowException, OSError, StopIteration):
-            continue  # told by the other checks
-        counted = 0 if number is None else int(pc.sum(rows[number]).as_py() or 0)
-        yield rows[key].to_numpy(), counted, number is not None
+            continue  # reported by the other checks
+        yield ids, counted, number is not None

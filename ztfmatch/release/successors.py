@@ -1,4 +1,4 @@
-"""What became of objects that are gone: the links that the lineage of a store has of them, to their newest end."""
+"""Successors of objects that are gone: the links in the lineage of a store, followed to the newest generation."""
 
 from __future__ import annotations
 
@@ -26,12 +26,12 @@ NO_LINK: Final = "none"
 
 @dataclass
 class Successors:
-    """Looks up objects that are gone, and counts what became of them."""
+    """Looks up the successors of objects, and counts them by kind of link."""
 
     snapshot: SnapshotFiles | None
-    """Whose lineage it is; None knows nothing."""
+    """Whose lineage is used; None for none."""
     succeeded: int = 0
-    """How many have a successor in the newest generation."""
+    """How many have a successor object in the newest generation."""
     _kinds: Counter[str] = field(default_factory=Counter)
 
     def of(self, gone: Ids) -> dict[str, pa.Array]:
@@ -40,17 +40,17 @@ class Successors:
             return {}
         kind, newest = links_of(self.snapshot, gone)
         self._kinds.update({name: int((kind == name).sum()) for name in (*LINEAGE_KINDS, NO_LINK)})
-        self.succeeded += int((newest > 0).sum())
+        self.succeeded += int(((newest > 0) & (newest <= MAX_OBJECTID)).sum())  # a transient is no successor
         return {"kind": pa.array(kind, pa.string()), "newobjectid": pa.array(newest, mask=newest <= 0)}
 
     @property
     def kinds(self) -> dict[str, int]:
-        """How many there were of each kind of link that there was."""
+        """Number of objects by kind of link."""
         return {name: number for name, number in self._kinds.items() if number}
 
 
 def links_of(snapshot: SnapshotFiles, ids: Ids) -> tuple[npt.NDArray[np.object_], Ids]:
-    """What the lineage has of some retired objects.
+    """Successors of retired objects.
 
     Parameters
     ----------
@@ -62,7 +62,7 @@ def links_of(snapshot: SnapshotFiles, ids: Ids) -> tuple[npt.NDArray[np.object_]
     kind : object ndarray, shape (N,)
         Of the link to the successor with which it shares most detections; NO_LINK where there is none.
     newest : int64 ndarray, shape (N,)
-        That successor, or that of this one, and so on, which is not retired itself; 0 where the line ends.
+        The last in the line of successors, not retired itself; of a lost object a transient, or 0.
     """
     kind, newest = np.full(len(ids), NO_LINK, object), np.zeros(len(ids), np.int64)
     for files in _files_by_unit(snapshot, ids):
