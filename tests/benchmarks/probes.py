@@ -1,7 +1,7 @@
 """Measurements inside one process, each printed as a line of JSON; called by ``store.py``.
 
 ``manifest PLACE``: commit, and open, a snapshot of 200,000 live files.
-``cone STORE``: lightcurves in many cones of 10 arcsec, the first of them cold.
+``cone STORE``: lightcurves in many cones of 10 arcsec, the first of them cold, and of an object in each by its objectid.
 """
 
 from __future__ import annotations
@@ -98,16 +98,24 @@ def cones(store: Path) -> dict[str, float]:
     ra, dec = _centres(store)
     started = time.perf_counter()
     snapshot = ztfmatch.open_store(store).snapshot()
-    times, rows = [], 0
+    times, rows, ids = [], 0, list[int]()
     for one_ra, one_dec in zip(ra, dec, strict=True):
-        rows += snapshot.lightcurves(cone=(one_ra, one_dec, RADIUS_ARCSEC)).num_rows
+        found = snapshot.lightcurves(cone=(one_ra, one_dec, RADIUS_ARCSEC))
         times.append(time.perf_counter() - started)
+        rows += found.num_rows
+        ids += found["objectid"][:1].to_pylist()
         started = time.perf_counter()
     warm = times[1:]
+    of_objects = []
+    for one in ids:
+        started = time.perf_counter()
+        snapshot.lightcurves(one)
+        of_objects.append(time.perf_counter() - started)
     return {
         "cold_s": times[0],
         "warm_s": statistics.median(warm),
         "warm_max_s": max(warm),
+        "object_s": statistics.median(of_objects),
         "cones": len(warm),
         "rows": rows,
         "detections": snapshot.status.detections,
