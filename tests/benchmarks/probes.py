@@ -1,7 +1,7 @@
 """Measurements inside one process, each printed as a line of JSON; called by ``store.py``.
 
 ``manifest PLACE``: commit, and open, a snapshot of 200,000 live files.
-``cone STORE``: lightcurves in many cones of 10 arcsec, the first of them cold, and of an object in each by its objectid.
+``cone STORE``: lightcurves in many cones of 10 arcsec, the first of them cold, and of objects by their objectids.
 """
 
 from __future__ import annotations

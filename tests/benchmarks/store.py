@@ -94,7 +94,7 @@ class StoreBench:
             for command in (
                 ["init", str(place / "new"), "--references", str(place / "data" / "references")],
                 ["append", str(place / "new"), str(place / "data" / "catalogs")],
-                ["compact", str(place / "new")],
+                ["compact", str(place / "new"), "--full"],
             ):
                 self._run(command[0], [sys.executable, "-m", "ztfmatch", *command])
             (place / "new").rename(store)
