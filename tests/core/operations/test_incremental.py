@@ -23,6 +23,7 @@ from ztfmatch.core.operations.status import status_of
 from ztfmatch.core.operations.transients import ungrouped_tiles, update_transients
 from ztfmatch.core.operations.vacuum import vacuum
 from ztfmatch.core.operations.verify import verify_store
+from ztfmatch.core.recent import Recent
 from ztfmatch.core.survey import Unit
 from ztfmatch.core.tasks import orphans
 
@@ -170,7 +171,7 @@ def test_transients_read_no_row_group_of_other_units(tmp_path: Path, monkeypatch
         return rows
 
     monkeypatch.setattr(OpenFile, "read", recorded)
-    monkeypatch.setattr(orphans, "_kept", orphans._Kept(0))
+    monkeypatch.setattr(orphans, "_kept", Recent(0, len))
     update_transients(storage, runner())
     assert read
     assert set(read) == {UNIT.field}

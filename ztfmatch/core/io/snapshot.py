@@ -22,6 +22,7 @@ from ztfmatch.core.io.rows import FOOTPRINT, UNIT, codes_of_rows, codes_of_units
 from ztfmatch.core.io.storage import Storage
 from ztfmatch.core.kernels.lookup import is_among
 from ztfmatch.core.kernels.tiling import Tile, Tiling, in_sky_order
+from ztfmatch.core.recent import Recent
 from ztfmatch.core.schema import TABLES
 from ztfmatch.core.settings import checked_value
 from ztfmatch.core.survey import Unit
@@ -120,30 +121,21 @@ class SnapshotFiles:
         return self.footprints.slice(low, high - low)
 
     @functools.cached_property
-    def _kept(self) -> dict[Hashable, dict[Tile, Any]]:
+    def _kept(self) -> dict[Hashable, Recent[Tile, Any]]:
         return {}
 
     def kept(self, what: Hashable, tile: Tile, read: Callable[[Tile], T]) -> T:
         """What is read of a tile; that of the last tiles asked for is kept."""
-        kept: dict[Tile, T] = self._kept.setdefault(what, {})
-        if tile not in kept:
-            if len(kept) >= _TILES_KEPT:
-                kept.pop(next(iter(kept)))
-            kept[tile] = read(tile)
-        return kept[tile]
+        kept: Recent[Tile, T] = self._kept.setdefault(what, Recent(_TILES_KEPT))
+        return kept.get(tile, lambda: read(tile))
 
     @functools.cached_property
-    def _opened(self) -> dict[str, OpenFile]:
-        return {}
+    def _opened(self) -> Recent[str, OpenFile]:
+        return Recent(_FOOTER_BYTES_KEPT, lambda parquet: parquet.file.tail)
 
     def opened(self, file: DataFile) -> OpenFile:
         """One of its files, to be read from; the footers of those last asked for are kept."""
-        if (parquet := self._opened.pop(file.path, None)) is None:
-            parquet = OpenFile(self.storage, file)
-            while self._opened and sum(held.file.tail for held in self._opened.values()) > _FOOTER_BYTES_KEPT:
-                self._opened.pop(next(iter(self._opened)))
-        self._opened[file.path] = parquet
-        return parquet
+        return self._opened.get(file.path, lambda: OpenFile(self.storage, file))
 
     def kept_rows(self, table: str, tile: Tile, columns: tuple[str, ...]) -> pa.Table:
         """Columns of all that a tile has of a table; kept."""
@@ -161,18 +153,17 @@ class SnapshotFiles:
         return self.of_table("exposures")
 
     @functools.cached_property
-    def _ledger(self) -> dict[tuple[str, tuple[str, ...], tuple[int, ...]], pa.Table]:
-        return {}
+    def _ledger(self) -> Recent[tuple[str, tuple[str, ...], tuple[int, ...]], pa.Table]:
+        return Recent(_LEDGER_KEPT)
 
     def ledger_of_fields(self, file: DataFile, columns: tuple[str, ...], fields: Sequence[int]) -> pa.Table:
         """Rows of some fields in a file of the ledger; those last asked for are kept."""
-        key = (file.path, columns, tuple(fields))
-        if key not in self._ledger:
-            if len(self._ledger) >= _LEDGER_KEPT:
-                self._ledger.pop(next(iter(self._ledger)))
+
+        def read() -> pa.Table:
             rows = read_file_rows(self.storage, file, columns, [(field, field) for field in fields], "field")
-            self._ledger[key] = rows.cast(pa.schema([TABLES["exposures"].schema.field(name) for name in columns]))
-        return self._ledger[key]
+            return rows.cast(pa.schema([TABLES["exposures"].schema.field(name) for name in columns]))
+
+        return self._ledger.get((file.path, columns, tuple(fields)), read)
 
     def read(
         self,

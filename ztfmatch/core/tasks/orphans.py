@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import functools
 import itertools
-from collections.abc import Callable, Collection, Iterable, Iterator, Sequence
+from collections.abc import Collection, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from typing import Final, Protocol
 
@@ -25,6 +25,7 @@ from ztfmatch.core.io.rows import UNIT, codes_of_rows, codes_of_units
 from ztfmatch.core.io.storage import Storage
 from ztfmatch.core.kernels.lookup import is_among
 from ztfmatch.core.kernels.tiling import Tile, fine_pixels, in_reach
+from ztfmatch.core.recent import Recent
 from ztfmatch.core.schema.sky import NO_REFERENCE
 from ztfmatch.core.survey import Unit
 from ztfmatch.core.tasks.statistics import EPOCH_COLUMNS
@@ -170,23 +171,5 @@ def _opened(storage: Storage, file: DataFile) -> OpenFile:
     return OpenFile(storage, file)
 
 
-class _Kept:
-    """Row groups that were looked at last, up to a number of rows, by the checksum of their file."""
-
-    def __init__(self, rows: int) -> None:
-        self._rows = rows
-        self._parts: dict[tuple[str, int], Arrays] = {}
-
-    def get(self, key: tuple[str, int], read: Callable[[], Arrays]) -> Arrays:
-        """What is kept under a key, or is read now."""
-        part = self._parts.pop(key, None) or read()
-        self._parts[key] = part  # the last of them
-        held = sum(len(other["code"]) for other in self._parts.values())
-        for oldest in list(self._parts):
-            if held <= self._rows:
-                break
-            held -= len(self._parts.pop(oldest, part)["code"])
-        return part
-
-
-_kept: Final = _Kept(ROWS_KEPT)
+_kept: Final = Recent[tuple[str, int], Arrays](ROWS_KEPT, lambda part: len(part["code"]))
+"""Row groups that were looked at last, by the checksum of their file."""
