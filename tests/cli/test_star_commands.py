@@ -197,6 +197,7 @@ def test_a_store_without_stars_says_how_to_make_them(copied: Stars) -> None:
     any_star: list[tuple[Any, ...]] = [("--star", 116281990325717300), ("--cone", RA[0], 20.0, 5, "--by-star")]
     for asked in any_star:
         assert "has no stars in snapshot 0: run 'ztfmatch link' first" in refused("lightcurve", copied.store, *asked)
+    assert "has no stars yet: run 'ztfmatch link' first" in refused("stars", copied.store)
 
 
 @pytest.mark.parametrize("command", ["link", "stars", "offsets"])

@@ -22,6 +22,8 @@ from ztfmatch.core.io.surveytables import Spline, SurveyTables, write_survey_tab
 from ztfmatch.core.operations.correct import correct
 from ztfmatch.core.survey import Unit
 from ztfmatch.photometry.catalog import CatalogInputs, correct_catalog
+from ztfmatch.photometry.catalogresiduals import CatalogResiduals
+from ztfmatch.photometry.report.pictures.catalog import draw_catalog
 
 UNIT = Unit(500, 20, 2)
 N = 400
@@ -148,6 +150,17 @@ def test_correct_catalog_with_ps1_that_lacks_a_band_is_refused(place: Path, cata
     pq.write_table(table, catalog.parent / "ps1.parquet")
     with pytest.raises(MetadataError, match=r"ps1.parquet: none of its sources about .* has a magnitude in g"):
         correct_catalog(catalog, CatalogInputs(slope, ps1=catalog.parent / "ps1.parquet"))
+
+
+def test_picture_of_a_catalog_shows_medians() -> None:
+    """One star of each cell varies."""
+    x = np.tile(np.linspace(10.0, 3000.0, 30), 9)
+    y = np.repeat(np.linspace(10.0, 3000.0, 9), 30)
+    off = np.where(np.arange(270) % 10 == 3, 1.0, 0.002)
+    figure = draw_catalog(CatalogResiduals(x, y, off, off), "a catalog")
+    for axes in figure.axes[:2]:
+        shown = np.ma.filled(axes.images[0].get_array(), np.nan)
+        assert np.nanmax(np.abs(shown - 2.0)) < 1e-9
 
 
 def test_correct_command_with_a_catalog_says_what_it_wrote(place: Path, catalog: Path, slope: Path) -> None:

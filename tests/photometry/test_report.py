@@ -586,7 +586,8 @@ def test_report_compares_corrections_of_the_store_with_the_surveys_tables(
 ) -> None:
     tables = flat_tables(tmp_path / "tables")
     inputs = ReportInputs(tmp_path / "report", catalogs / "ps1.parquet", other=tables)
-    make_report(open_snapshot(store), inputs, CONFIG, runner())
+    made = make_report(open_snapshot(store), inputs, CONFIG, runner())
+    assert [row["phase"] for row in made.figures] == ["uncorrected", "as stored", "with tables"] * 2
     held = json.loads((tmp_path / "report" / NUMBERS).read_text())
     by_channel = {(row["rcid"], row["filter"]): row for row in held["compared"]["channels"]}
     for scene, added in zip(scenes, (-7.0, -4.0), strict=True):

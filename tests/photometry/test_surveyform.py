@@ -10,6 +10,7 @@ from click.testing import CliRunner
 from corrected import write_set
 
 from ztfmatch.cli import main
+from ztfmatch.core.errors import ConfigError, CorrectionsError
 from ztfmatch.core.io.corrections import read_corrections, write_corrections
 from ztfmatch.core.io.smoothsets import SmoothSet
 from ztfmatch.core.io.surveytables import Spline, SurveyTables, read_survey_tables
@@ -111,3 +112,18 @@ def test_export_corrections_command_says_how_near_the_form_is(tmp_path: Path) ->
     write_set(tmp_path / "old", [UNIT])
     done = CliRunner().invoke(main, ["export", "corrections", str(tmp_path / "old"), "-o", str(tmp_path / "x")])
     assert "one value a cell" in done.output
+
+
+def test_export_survey_tables_at_what_is_no_mjd_is_refused(tmp_path: Path) -> None:
+    """A Julian date, say."""
+    written(tmp_path / "set", smooth())
+    with pytest.raises(ConfigError, match=r"mjd is 2458450\.5; expected an MJD of 50000 to 100000"):
+        export_survey_tables(tmp_path / "set", tmp_path / "survey", 2458450.5)
+    assert not (tmp_path / "survey").exists()
+
+
+@pytest.mark.parametrize(("name", "said"), [("nothing", "does not exist"), ("file", "is a file")])
+def test_corrections_that_are_no_directory_are_told(tmp_path: Path, name: str, said: str) -> None:
+    (tmp_path / "file").touch()
+    with pytest.raises(CorrectionsError, match=f"{name} {said}; expected a directory of corrections"):
+        export_survey_tables(tmp_path / name, tmp_path / "survey")

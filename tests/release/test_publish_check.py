@@ -14,7 +14,7 @@ from click.testing import CliRunner
 from releases import SCOPE, SMALL, make_survey
 
 from ztfmatch.cli import main
-from ztfmatch.core.errors import BadInputError
+from ztfmatch.core.errors import BadInputError, ConfigError
 from ztfmatch.release import check_product
 from ztfmatch.release.io.scope import read_scope
 
@@ -92,3 +92,15 @@ def test_init_writes_a_scope_of_the_public_program_and_never_over_a_file(tmp_pat
     before = path.read_bytes()
     assert run.invoke(main, ["publish", "init", str(path)]).exit_code == 2
     assert path.read_bytes() == before
+    lost = run.invoke(main, ["publish", "init", str(tmp_path / "nowhere" / "dr9.toml")])
+    assert (lost.exit_code, "nowhere' does not exist" in lost.stderr) == (2, True)
+
+
+def test_check_of_what_is_no_such_product_says_what_it_is(products: Path, tmp_path: Path) -> None:
+    with pytest.raises(BadInputError, match=r"no product of 'publish', or not whole: it has no release\.json"):
+        check_product(tmp_path)
+    with pytest.raises(ConfigError, match="no directory that 'publish hats', 'objects' or 'bulk' made"):
+        check_product(tmp_path / "x.tar")
+    (tmp_path / "release.json").write_text('{"product": "tar"}')
+    with pytest.raises(ConfigError, match=r"unpacked of a tar file: run 'md5sum -c checksum\.md5' in it"):
+        check_product(tmp_path)

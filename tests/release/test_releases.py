@@ -311,6 +311,13 @@ def test_epoch_without_a_magnitude_or_a_program_is_in_no_release(tmp_path: Path)
     assert rows[1]["medianmag"] is None
 
 
+def test_publish_tar_with_a_label_that_no_file_can_have_is_refused(snapshot: ztfmatch.Snapshot, tmp_path: Path) -> None:
+    part = Part("K2/c 9", cone_region(0.0, 0.0, "180deg"))
+    with pytest.raises(ConfigError, match="label is 'K2/c 9'; expected a label such as 'dr2'"):
+        snapshot.publish_tar(tmp_path / "out.tar", SCOPE, part)
+    assert hidden(tmp_path) == []
+
+
 @pytest.mark.parametrize("product", ["hats", "objects", "bulk", "tar"])
 def test_publish_again_gives_the_same_bytes_by_workers_too(
     snapshot: ztfmatch.Snapshot, tmp_path: Path, product: str

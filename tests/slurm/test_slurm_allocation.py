@@ -44,6 +44,8 @@ def test_tasks_of_a_job_on_two_nodes_make_the_same_store(rig: Rig, scene: Scene,
     ended = run(rig, tmp_path, append(scene, store, profile(tmp_path)))
     assert (ended.state, ended.exit_code) == ("COMPLETED", 0), ended.log
     assert sum(line.startswith("Snapshot 1: ") for line in ended.log.splitlines()) == 1
+    assert "Traceback" not in ended.log  # the workers share the command's log
+    assert "distributed" not in ended.log
     assert Judge().content(store) == scene.content
     assert list(tmp_path.glob(".ztfmatch-*")) == []
 

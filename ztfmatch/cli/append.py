@@ -40,7 +40,7 @@ _SHOWN_UNITS = 5
 @click.option(
     "--corrections",
     type=click.Path(exists=True, file_okay=False, path_type=Path),
-    help="Photometric corrections made by 'calibrate'; by default those of the store.",
+    help="Photometric corrections made by 'calibrate', or the survey's own tables; by default those of the store.",
 )
 @options.strict(
     "a catalog is unusable, misnamed, or has no program or no row in --exposures, or a table has no row for these "

@@ -10,7 +10,7 @@ import click
 from ztfmatch.cli import options
 from ztfmatch.cli.common import Command, bad_files, counted, emit, open_store, size_text, unchanged, warning_lines
 from ztfmatch.cli.kowalski import kowalski
-from ztfmatch.cli.paramtypes import PLACE, OutputPlace
+from ztfmatch.cli.paramtypes import PLACE, OutputFile, OutputPlace
 from ztfmatch.cli.terminal import cell, print_table
 
 if TYPE_CHECKING:
@@ -84,7 +84,7 @@ def import_matchfile(store: str, files: tuple[str, ...], create: bool, store_con
 @click.option(
     "--output",
     "-o",
-    type=OutputPlace(path_type=Path),
+    type=OutputFile(dir_okay=True),
     default=Path(),
     help="File to write, or an existing directory for files with the survey's names; by default the current one.",
 )

@@ -161,7 +161,7 @@ def _described_preview(preview: KowalskiPreview) -> str:
     """Report of a dry run."""
     of = f"snapshot {preview.snapshot}" + ("" if preview.since is None else f" since {preview.since}")
     if preview.there:
-        return f"Nothing to do: {of} was exported, or the store is there still. Nothing was written."
+        return f"Nothing to export: {of} is exported already, or nothing was committed since. Nothing was written."
     tasks = ", ".join(f"{title} {number:,}" for title, number in preview.tasks.items())
     return f"Would export {of} to {preview.export} (tasks: {tasks}). Nothing was written."
 

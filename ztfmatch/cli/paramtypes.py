@@ -121,8 +121,8 @@ class Radius(_Read):
 class OutputFile(click.Path):
     """A file to write, in a directory that exists: a wrong path is refused before the work, not after."""
 
-    def __init__(self) -> None:
-        super().__init__(dir_okay=False, writable=True, path_type=Path)
+    def __init__(self, dir_okay: bool = False) -> None:
+        super().__init__(dir_okay=dir_okay, writable=True, path_type=Path)
 
     def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> Any:
         """Path of the file."""

@@ -39,7 +39,7 @@ id = 1                           # 1 public, 2 partnership, 3 Caltech
 
 
 @click.command("init", cls=Command)
-@click.argument("scope", metavar="FILE", type=click.Path(path_type=Path, dir_okay=False))
+@click.argument("scope", metavar="FILE", type=OutputFile())
 @click.option("--label", default="dr1", show_default=True, help="Label of the release, used in file names.")
 @options.as_json
 def init(scope: Path, label: str, as_json: bool) -> None:

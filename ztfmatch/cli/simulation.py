@@ -59,7 +59,7 @@ def simulate(
     lost and spurious detections.
 
     \b
-    Example:
+    Examples:
       ztfmatch simulate sky --fields 679 --visits 50
       ztfmatch init sky.store --references sky/references
       ztfmatch append sky.store sky/catalogs --exposures sky/exposures.csv
@@ -107,7 +107,7 @@ def demo(directory: Path, seed: int, regenerate: bool, running: Runs, as_json: b
     Writes everything to DIRECTORY (by default ztfmatch-demo), which must be new, empty, or from an earlier demo.
 
     \b
-    Example:
+    Examples:
       ztfmatch demo
       ztfmatch demo --regenerate
     """

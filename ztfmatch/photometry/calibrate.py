@@ -174,10 +174,10 @@ def older_set(snapshot: SnapshotFiles, place: Path, config: CalibrateConfig) -> 
     if old.about["store"] != snapshot.commit.store:
         raise ConfigError(
             f"{place}: made from another store ({old.about['root']}), so that what is new in "
-            f"{snapshot.storage.root} cannot be told; calibrate without --update"
+            f"{snapshot.storage.root} cannot be told; calibrate anew"
         )
     if old.set.smooth is None:
-        raise ConfigError(f"{place}: made by an older ztfmatch, of values by cell; calibrate without --update")
+        raise ConfigError(f"{place}: made by an older ztfmatch, of values by cell; calibrate anew")
     for name in _SAME_GRID:
         was, is_now = (_plain(value) for value in (old.about["cuts"].get(name), getattr(config, name)))
         if was != is_now:

@@ -5,9 +5,10 @@ from __future__ import annotations
 import os
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Final
+from typing import Annotated, Final
 
 import numpy as np
+from msgspec import Meta
 
 from ztfmatch.core.display import Displayable
 from ztfmatch.core.errors import ConfigError
@@ -17,8 +18,11 @@ from ztfmatch.core.io.smoothsets import SmoothSet, between
 from ztfmatch.core.io.surveytables import KNOTS, LAST_MAG, Spline, SurveyTables, write_survey_tables
 from ztfmatch.core.kernels.smoothcorrections import DEGREE, curve_value
 from ztfmatch.core.kernels.sphere import Floats
+from ztfmatch.core.settings import checked_value
 from ztfmatch.core.survey import FILTER_CODES, Channel
 from ztfmatch.photometry.kernels.splines import basis_values
+
+_MJD = Annotated[float, Meta(ge=50_000.0, le=100_000.0, description="an MJD of 50000 to 100000")]
 
 _BRIGHT_MAG: Final = 10.0
 """To which the survey's form is fitted; its instructions take no brighter magnitudes."""
@@ -74,9 +78,11 @@ def export_survey_tables(
     CorrectionsError
         If the directory is none, or damaged.
     ConfigError
-        If the set is of an older version, with one value a cell, or the output is there.
+        If the set is of an older version, with one value a cell, the output is there, or the time is no MJD.
     """
     corrections, output = Path(corrections), Path(output)
+    if mjd is not None:
+        mjd = checked_value(mjd, _MJD, "mjd")
     check_vacant(output, "tables")
     held = read_corrections(corrections)
     smooth = held.set.smooth

@@ -96,6 +96,13 @@ class ManifestSnapshot:
 
 
 @dataclass(frozen=True)
+class _Kind:
+    """What kind of product a manifest is of; that of a tar file has less."""
+
+    product: str = ""
+
+
+@dataclass(frozen=True)
 class Manifest:
     """What a product says of itself, as far as it is checked."""
 
@@ -114,19 +121,24 @@ def read_manifest(output: Path) -> Manifest:
     Raises
     ------
     ConfigError
-        If there is no such directory.
+        If there is no such directory, or it was a tar file.
     BadInputError
         If it has no manifest that can be read.
     """
     if not output.is_dir():
-        raise ConfigError(f"{output} is no directory that 'publish' made")
+        raise ConfigError(f"{output} is no directory that 'publish hats', 'objects' or 'bulk' made")
     path = output / MANIFEST_FILE
     try:
-        manifest = msgspec.json.decode(path.read_bytes(), type=Manifest)
-        _ = manifest.counts["objects"], manifest.counts["epochs"], manifest.checksums["sha256"]
+        content = path.read_bytes()
+        of_tar = msgspec.json.decode(content, type=_Kind).product == "tar"
+        manifest = None if of_tar else msgspec.json.decode(content, type=Manifest)
+        _ = manifest and (manifest.counts["objects"], manifest.counts["epochs"], manifest.checksums["sha256"])
+    except FileNotFoundError:
+        raise BadInputError(f"{output} is no product of 'publish', or not whole: it has no {MANIFEST_FILE}") from None
     except (OSError, ValueError, KeyError) as error:
-        said = "there is none" if isinstance(error, FileNotFoundError) else f"{type(error).__name__}: {error}"
-        raise BadInputError(f"{path} is no manifest of a product: {said}") from None
+        raise BadInputError(f"{path} is no manifest of a product: {type(error).__name__}: {error}") from None
+    if manifest is None:
+        raise ConfigError(f"{output} was unpacked of a tar file: run 'md5sum -c checksum.md5' in it")
     return manifest
 
 

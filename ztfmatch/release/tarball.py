@@ -19,7 +19,7 @@ from ztfmatch.core.runner import Runner
 from ztfmatch.release.about import readme
 from ztfmatch.release.bulk import bulk_directory, files_text, rows_text, write_beside, write_lightcurves
 from ztfmatch.release.io.outputs import HashedFile, Output, write_bytes
-from ztfmatch.release.io.scope import MJD_EPOCH, ReleaseScope
+from ztfmatch.release.io.scope import MJD_EPOCH, ReleaseScope, check_label
 from ztfmatch.release.publication import MANIFEST_FILE, Publishing, PublishReport, give_name, manifest_text
 from ztfmatch.release.sectors import sector_dates, sector_region
 
@@ -69,11 +69,12 @@ def publish_tar(
     Raises
     ------
     OutputExistsError, ScopeError, ConfigError
-        Before anything is written.
+        Before anything is written; if the label is none that names of files can have, too.
     JobFailedError
         If a task failed after its retries; the same call again resumes.
     """
     public = scope.programs
+    check_label(part.label)
     scope = replace(scope.within(part.since, part.until), release=f"{scope.release}_{part.label}")
     digest = short_digest(json.dumps(part.region.to_json(), sort_keys=True).encode())
     settings: Json = {"region": part.region.name, "region_digest": digest}

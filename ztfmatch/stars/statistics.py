@@ -5,8 +5,9 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Final
 
+from ztfmatch.core.errors import ConfigError
 from ztfmatch.core.io.merge import ROWS_IN_FLIGHT
-from ztfmatch.core.io.snapshot import SnapshotFiles
+from ztfmatch.core.io.snapshot import SnapshotFiles, open_snapshot
 from ztfmatch.core.io.storage import Storage
 from ztfmatch.core.kernels.tiling import Tile
 from ztfmatch.core.operations.common import WORKER_BASE_BYTES, CommitInfo, Stopwatch
@@ -42,8 +43,12 @@ def update_star_statistics(storage: Storage, runner: Runner, note: str | None = 
         If a task failed after its retries; nothing is committed, a rerun resumes.
     CommitConflictError
         If others changed all of these tiles meanwhile.
+    ConfigError
+        If the store has no stars.
     """
     watch = Stopwatch()
+    if not open_snapshot(storage).files.has(STARS.name):
+        raise ConfigError(f"{storage.root} has no stars yet: run 'ztfmatch link' first")
     done = bring_up_to_date(_STATISTICS, storage, runner, CommitInfo({}, watch.started, note), stale_stars)
     return StarStatisticsReport(**done.fields(watch))
 

@@ -295,6 +295,11 @@ class _About:
 
 
 def _read_about(place: Path) -> Json:
+    if not place.is_dir():
+        said = "is a file" if place.exists() else "does not exist"
+        raise CorrectionsError(
+            f"{place} {said}; expected a directory of corrections, as 'ztfmatch calibrate' makes them"
+        )
     try:
         about: Json = decode((place / ABOUT).read_bytes(), dict)
         version = msgspec.convert(about, _About).version

@@ -17,7 +17,7 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Final, NoReturn
 
-from ztfmatch.core.clusters import LOOPBACK, MEETING, WORKER_PROGRAM, AllocationProfile, duration_seconds
+from ztfmatch.core.clusters import LOOPBACK, MEETING, QUIET_WORKERS, WORKER_PROGRAM, AllocationProfile, duration_seconds
 from ztfmatch.core.config import Resources
 from ztfmatch.core.errors import ConfigError, ServiceError
 from ztfmatch.core.io import localfiles
@@ -159,6 +159,7 @@ def _work(profile: AllocationProfile, resources: Resources, found: _Scheduler) -
     words = [
         *("--nworkers", "1", "--nthreads", "1", "--nanny", "--no-dashboard", "--dashboard-address", f"{LOOPBACK}:0"),
         *("--memory-limit", str(limit), "--death-timeout", str(duration_seconds(profile.scheduler_wait))),
+        *("--preload", QUIET_WORKERS),
         *(("--local-directory", profile.local_directory) if profile.local_directory else ()),
         *(("--interface", profile.interface) if profile.interface else ()),
     ]
@@ -166,6 +167,7 @@ def _work(profile: AllocationProfile, resources: Resources, found: _Scheduler) -
         place = Path(found.credentials)
         certificate, key = str(place / "certificate.pem"), str(place / "key.pem")
         words += ["--tls-ca-file", certificate, "--tls-cert", certificate, "--tls-key", key]
+    os.environ.setdefault("DASK_LOGGING__DISTRIBUTED", "warning")  # the job's log is the command's, too
     sys.stdout.flush()
     sys.stderr.flush()
     os.execv(sys.executable, [sys.executable, "-m", WORKER_PROGRAM, found.address, *words])  # noqa: S606

@@ -6,12 +6,14 @@ every interface of the node.
 
 from __future__ import annotations
 
+import logging
 import os
 import sys
 from collections.abc import Sequence
 from pathlib import Path
 
 from ztfmatch.core.clusters import MEETING
+from ztfmatch.core.tasks.quiet import is_news
 
 
 def arguments(given: Sequence[str]) -> list[str]:
@@ -34,6 +36,8 @@ def main() -> None:
     """Run it; one that begins when the run has ended, and finds no certificates, has not failed."""
     from distributed.cli.dask_worker import main as dask_worker
 
+    if MEETING in os.environ:
+        logging.getLogger("distributed.nanny").addFilter(is_news)
     try:
         dask_worker(arguments(sys.argv[1:]), prog_name="ztfmatch worker")
     except RuntimeError:

@@ -12,7 +12,7 @@ from concurrent.futures import ThreadPoolExecutor
 from typing import Any, Final
 
 from ztfmatch.core import prefork
-from ztfmatch.core.clusters import AllocationProfile, LocalProfile, SlurmProfile, read_profile
+from ztfmatch.core.clusters import QUIET_WORKERS, AllocationProfile, LocalProfile, SlurmProfile, read_profile
 from ztfmatch.core.config import RETRIES, STARTING, WORKER_WAIT_S, Resources
 from ztfmatch.core.errors import ConfigError, ServiceError
 from ztfmatch.core.io.client import environment
@@ -32,7 +32,6 @@ _QUIET: Final = {
     "distributed.admin.tick.interval": "500ms",
 }
 """Dask looks at itself fifty times a second by default; on a laptop the workers need the cores."""
-_QUIET_WORKERS: Final = "ztfmatch.core.tasks.quiet"
 _GREETING_S: Final = 20.0
 """Longest wait for the first word of a scheduler that is said to run."""
 _LOCAL_LIFETIME_S: Final = 30 * 86_400.0
@@ -177,7 +176,7 @@ def local_cluster(profile: LocalProfile, resources: Resources) -> Iterator[Worke
         **(_QUIET | ONE_BY_ONE | dashboard_settings(profile.dashboard)),
         "distributed.worker.multiprocessing-method": method,
     }
-    arguments = profile.arguments(resources.workers, resources.memory_bytes) | {"preload": [_QUIET_WORKERS]}
+    arguments = profile.arguments(resources.workers, resources.memory_bytes) | {"preload": [QUIET_WORKERS]}
     env = environment()  # the process that workers are forks of may be older than what was set since
     # Dask sets variables for its workers in the environment of this process, which is the user's, and leaves them set.
     set_by_dask = (*dask.config.get("distributed.nanny.pre-spawn-environ"), "PYTHONHASHSEED", "__DASK_PARENT_PID")

@@ -19,6 +19,7 @@ from ztfmatch.core.operations.corrections import check_channels
 from ztfmatch.core.plain import Json, Row
 from ztfmatch.core.runner import Runner
 from ztfmatch.core.settings import WithPaths
+from ztfmatch.core.survey import FILTER_IDS
 from ztfmatch.photometry.io.ps1 import open_ps1
 from ztfmatch.photometry.report.exposures import Exposures, count_exposures, plain
 from ztfmatch.photometry.report.measure import OtherSet, Sums, What, measure
@@ -57,7 +58,7 @@ class ReportSummary(Displayable):
     corrections: list[str]
     """Names of the sets that exposures have."""
     figures: list[Row]
-    """By filter, without corrections and as stored."""
+    """By filter, without corrections, as stored, and with those that are compared."""
     exposures: dict[str, dict[str, int]]
     """By filter and quality."""
     detections: int
@@ -110,7 +111,7 @@ def make_report(
         page=str(inputs.output / PAGE),
         against_ps1=sums.against_ps1,
         corrections=sorted(name for name in found.corrections if name is not None),
-        figures=_plain_rows(filter_rows(sums)),
+        figures=_plain_rows(_figures(sums, compared)),
         exposures=plain(found),
         detections=sums.detections,
         used=sums.used,
@@ -118,6 +119,15 @@ def make_report(
         bytes=len(text.encode()),
         seconds=watch.seconds,
     )
+
+
+def _figures(sums: Sums, compared: Sums | None) -> list[Row]:
+    """Key figures of every phase, by filter; what the store has is the first of those compared."""
+    rows = filter_rows(sums)
+    if compared is None:
+        return rows
+    others = [row for row in filter_rows(compared) if row["phase"] == compared.titles[-1]]
+    return sorted(rows + others, key=lambda row: FILTER_IDS[row["filter"]])
 
 
 def _other(snapshot: SnapshotFiles, place: Path) -> OtherSet:

@@ -44,7 +44,7 @@ from ztfmatch.core.arrays import Array, Floats, Mask
 from ztfmatch.core.errors import ScopeError
 from ztfmatch.core.io.records import short_digest
 from ztfmatch.core.plain import Json
-from ztfmatch.core.settings import checked, read_toml
+from ztfmatch.core.settings import checked, checked_value, read_toml
 from ztfmatch.core.survey import FILTER_IDS, MJD_ZERO, PROGRAM_NAMES
 
 _PROGRAMS: Final = "one of " + ", ".join(f"{number} ({name})" for number, name in PROGRAM_NAMES.items())
@@ -187,14 +187,26 @@ class _Program:
     until: Any = None
 
 
+_Label = Annotated[
+    str, Meta(pattern=r"^[a-z0-9][a-z0-9_.-]{0,39}\Z", description="a label such as 'dr2' (a-z, 0-9, '_', '-', '.')")
+]
+
+
+def check_label(label: str) -> None:
+    """Refuse a label that names of files cannot have.
+
+    Raises
+    ------
+    ConfigError
+    """
+    checked_value(label, _Label, "label")
+
+
 @dataclass(frozen=True)
 class _ScopeFile:
     """What a scope file may say, by key."""
 
-    release: Annotated[
-        str,
-        Meta(pattern=r"^[a-z0-9][a-z0-9_.-]{0,39}\Z", description="a label such as 'dr2' (a-z, 0-9, '_', '-', '.')"),
-    ]
+    release: _Label
     programs: Annotated[
         tuple[_Program, ...], Meta(min_length=1, description="at least one table [[programs]], else the scope is empty")
     ]

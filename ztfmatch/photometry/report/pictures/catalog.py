@@ -7,10 +7,12 @@ from typing import Final
 import numpy as np
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
+from matplotlib.ticker import MaxNLocator
 
 from ztfmatch.core.kernels.sphere import Floats
 from ztfmatch.core.survey import QUADRANT_SHAPE_PIX
 from ztfmatch.photometry.catalogresiduals import CatalogResiduals
+from ztfmatch.photometry.kernels.residuals import group_medians
 from ztfmatch.photometry.report.numbers import MMAG, STARS_PER_CELL, robust_rms
 from ztfmatch.photometry.report.pictures.style import (
     AFTER_COLOUR,
@@ -31,7 +33,7 @@ _BINS: Final = 40
 
 
 def draw_catalog(stars: CatalogResiduals, name: str) -> Figure:
-    """Maps of mean residuals over the quadrant, on one scale, and the histogram of both."""
+    """Maps of median residuals over the quadrant, on one scale, and the histogram of both."""
     cells = int(np.clip(np.sqrt(len(stars.x) / STARS_PER_CELL), 1, _MOST_CELLS))
     maps = [_map(stars, values, cells) for values in (stars.before, stars.after)]
     scale = colour_scale(nice_limit(maps[0].ravel(), 5.0))
@@ -42,18 +44,19 @@ def draw_catalog(stars: CatalogResiduals, name: str) -> Figure:
         _draw_map(axes, cell, title, scale)
     panels[0].set_ylabel("y (pix)", fontsize=10.5, color=DARK)
     panels[1].tick_params(labelleft=False)
-    colour_bar(figure, scale, [panels[0], panels[1]], "mean of observed \N{MINUS SIGN} PS1 (mmag); grey: no star")
+    colour_bar(figure, scale, [panels[0], panels[1]], "median of observed \N{MINUS SIGN} PS1 (mmag); grey: no star")
     _draw_histogram(panels[2], stars)
     return figure
 
 
 def _map(stars: CatalogResiduals, values: Floats, cells: int) -> Floats:
-    """Mean residual by cell, mmag; rows are y."""
+    """Median residual by cell, mmag; rows are y. A mean would show a star that varies, among the ten of a cell."""
     width, height = QUADRANT_SHAPE_PIX
     column, row = ((at - 0.5) * cells / n for at, n in ((stars.x, width), (stars.y, height)))
     place = np.clip(row, 0, cells - 1).astype(np.int64) * cells + np.clip(column, 0, cells - 1).astype(np.int64)
-    n, total = (np.bincount(place, weights, cells * cells) for weights in (None, values))
-    return np.where(n > 0, MMAG * total / np.maximum(n, 1), np.nan).reshape(cells, cells)
+    medians = np.full(cells * cells, np.nan)
+    medians[place] = MMAG * group_medians(values, place)
+    return medians.reshape(cells, cells)
 
 
 def _draw_map(axes: Axes, cells: Floats, title: str, scale: Scale) -> None:
@@ -80,5 +83,6 @@ def _draw_histogram(axes: Axes, stars: CatalogResiduals) -> None:
         axes.stairs(counts, edges, color=colour, linewidth=1.8, label=f"{name}: {signed(middle)}, RMS {rms:.1f}")
     axes.set_xlim(-limit, limit)
     axes.set_ylim(0.0, 1.3 * axes.get_ylim()[1])
+    axes.yaxis.set_major_locator(MaxNLocator(integer=True))
     axes.set_title(f"{len(stars.x):,} stars", fontsize=11, color=DARK)
     axes.legend(loc="upper center", fontsize=9, framealpha=0.8, edgecolor="none", labelcolor=DARK)
