@@ -69,6 +69,7 @@ def test_periodogram_finds_the_period_of_all_bands() -> None:
 @pytest.mark.parametrize(
     ("options", "said"),
     [
+        ({"longest_day": float("inf")}, "periods from 0.1 to inf day: expected"),
         ({"shortest_day": 5.0, "longest_day": 1.0}, "expected the shortest one first"),
         ({"shortest_day": 1e-5}, "frequencies: raise shortest_day"),
     ],
@@ -82,6 +83,26 @@ def test_periodogram_of_too_few_epochs_is_refused() -> None:
     for epochs in (star(1, 3), star().slice(0, 0)):
         with pytest.raises(ConfigError, match="a periodogram needs 10"):
             periodogram_of(epochs)
+
+
+def with_mag(epochs: pa.Table, mag: np.ndarray) -> pa.Table:
+    at = epochs.schema.get_field_index("mag")
+    return epochs.set_column(at, epochs.schema.field(at), pa.array(mag, epochs.schema.field(at).type))
+
+
+def test_periodogram_of_a_constant_star_is_refused() -> None:
+    epochs = star()
+    with pytest.raises(ConfigError, match="all good epochs have the same magnitude"):
+        periodogram_of(with_mag(epochs, np.full(epochs.num_rows, 17.1)))
+
+
+@pytest.mark.parametrize("longest_day", [1e3, 1e5])
+def test_periodogram_of_a_trend_has_its_peak_at_a_long_period(longest_day: float) -> None:
+    """The finer grid about the peak goes no lower than the lowest frequency, below which there are negative ones."""
+    epochs = star(1)
+    hmjd = epochs["hmjd"].to_numpy()
+    found = periodogram_of(with_mag(epochs, 17.0 + 0.01 * (hmjd - hmjd[0])), 0.5, longest_day)
+    assert np.ptp(hmjd) < found.period <= longest_day * (1 + 1e-9)
 
 
 def test_periodogram_of_several_stars_is_refused() -> None:

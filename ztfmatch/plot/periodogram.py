@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass, field
 from typing import Any, Final
 
@@ -20,6 +21,8 @@ _ONE_STAR_ARCSEC: Final = 5.0
 _MOST_FREQUENCIES: Final = 2_000_000
 _OVERSAMPLING: Final = 8.0
 _FINE: Final = 201
+_LEAST_MAG: Final = 1e-6
+"""Magnitudes are 32-bit floats: what differs by less is the same."""
 
 
 @dataclass(frozen=True)
@@ -29,7 +32,7 @@ class Periodogram:
     frequency: Floats = field(repr=False)
     """Per day, ascending, evenly spaced, shape (N,)."""
     power: Floats = field(repr=False)
-    """Part of the variance, 0 to 1, that a sine of one period and phase in each band explains, shape (N,)."""
+    """Fraction of the variance explained by a sine of one period and phase in each band, shape (N,)."""
     period: float
     """Days; of the highest peak, found to a hundredth of the spacing with a wave of two terms. Of an eclipsing star it
     is often half of its own."""
@@ -83,8 +86,10 @@ def periodogram_of(epochs: pa.Table, shortest_day: float = 0.1, longest_day: flo
         raise ConfigError(f"{counted(len(time), 'good epoch')}: a periodogram needs {_FEWEST}")
     span = float(np.ptp(time))
     longest = span if longest_day is None else longest_day
-    if not 0.0 < shortest_day < longest:
+    if not 0.0 < shortest_day < longest < math.inf:
         raise ConfigError(f"periods from {shortest_day} to {longest:.6g} day: expected the shortest one first")
+    if np.abs(residual).max() < _LEAST_MAG:
+        raise ConfigError("all good epochs have the same magnitude: no period explains a variation")
     number = int(_OVERSAMPLING * span * (1.0 / shortest_day - 1.0 / longest)) + 2
     if number > _MOST_FREQUENCIES:
         raise ConfigError(f"{number:,} frequencies: raise shortest_day ({shortest_day}); at most {_MOST_FREQUENCIES:,}")
@@ -92,7 +97,7 @@ def periodogram_of(epochs: pa.Table, shortest_day: float = 0.1, longest_day: flo
     search: Any = LombScargle(time, residual, error)
     power = search.power(frequency, assume_regular_frequency=True)
     best, step = frequency[int(power.argmax())], frequency[1] - frequency[0]
-    fine = np.linspace(best - step, best + step, _FINE)
+    fine = np.linspace(max(best - step, frequency[0]), best + step, _FINE)
     period = 1.0 / fine[int(LombScargle(time, residual, error, nterms=2).power(fine).argmax())]
     return Periodogram(frequency, power, float(period), len(time))
 
