@@ -94,9 +94,9 @@ def test_methods_that_run_tasks_show_their_keywords(module: ModuleType) -> None:
 
 
 def test_store_and_snapshot_of_a_path_say_how_they_are_opened(tmp_path: Path) -> None:
-    with pytest.raises(TypeError, match=r"a store is opened by its place with ztfmatch.open_store\('survey.store'\)"):
+    with pytest.raises(TypeError, match=r"open a store by its path with ztfmatch.open_store\('survey.store'\)"):
         ztfmatch.Store("survey.store")  # type: ignore[arg-type]
-    with pytest.raises(TypeError, match=r"a snapshot is opened with ztfmatch.open_store\(...\).snapshot\(\), not of"):
+    with pytest.raises(TypeError, match=r"open a snapshot with ztfmatch.open_store\(...\).snapshot\(\), not from"):
         ztfmatch.Snapshot(tmp_path)  # type: ignore[arg-type]
 
 
@@ -158,7 +158,7 @@ def test_one_place_id_or_name_stands_for_a_list_of_it(opened: ztfmatch.Store) ->
         (lambda at: at.stars(679205100005000), "679205100005000 is no starid"),
         (lambda at: at.members(-1), "-1 is no starid"),
         (lambda at: at.objects(cone="111"), "a circle '111'; expected"),
-        (lambda at: at.near("10"), "a place '10'; expected"),
+        (lambda at: at.near("10"), "a position '10'; expected"),
         (lambda at: at.near((10.0,)), "expected .ra, dec. or a SkyCoord"),
     ],
 )

@@ -21,7 +21,7 @@ def check_catalogs(
     config: AppendConfig | None = None,
     **running: Unpack[Running],
 ) -> CheckReport:
-    """Tell what an append would say of catalogs; see :mod:`ztfmatch.core.operations.catalogcheck`."""
+    """Check how an append would treat catalogs; see :mod:`ztfmatch.core.operations.catalogcheck`."""
     from ztfmatch.core.config import AppendConfig
     from ztfmatch.core.operations.catalogcheck import check_catalogs as check
 

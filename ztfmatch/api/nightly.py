@@ -1,6 +1,6 @@
 """The nightly steps: append, statistics, transients, export, in this order.
 
-Each step is the operation of that name and resumes as it does: a night that stopped anywhere is run again as it is.
+Each step is the operation of that name and resumes as it does: an interrupted night is simply run again.
 """
 
 from __future__ import annotations
@@ -23,7 +23,7 @@ _WHAT: Final = "nightly configuration"
 
 @dataclass(frozen=True)
 class ExportSettings:
-    """Options of ``export kowalski``, with its output and, where it is loaded, those of ``load``."""
+    """Options of ``export kowalski``, with its output, and of ``load``."""
 
     output: str
     cursor: str | None = None
@@ -39,28 +39,28 @@ class ExportSettings:
 
 @dataclass(frozen=True)
 class NightConfig:
-    """What a night is."""
+    """Configuration of a night."""
 
     append: AppendConfig = field(default_factory=AppendConfig)
     """Paths are relative to the directory of the configuration."""
     statistics: bool = True
     transients: bool = True
-    """Whether these are brought up to date."""
+    """Whether these are updated."""
     min_new: float = MIN_NEW_PERCENT
-    """Statistics of a tile wait until its epochs have grown by so many percent."""
+    """Minimum growth of a tile's epochs for its statistics to be updated, in percent."""
     export: ExportSettings | None = None
     """None exports nothing."""
     note: str | None = None
-    """Kept in the history of each step."""
+    """Comment recorded in the history of each step."""
 
 
 @dataclass(frozen=True)
 class NightStep:
-    """A step that is done."""
+    """A finished step."""
 
     step: str
     report: Any
-    """Of the operation."""
+    """Report of the operation."""
 
 
 def read_night(path: Path) -> NightConfig:
@@ -69,7 +69,7 @@ def read_night(path: Path) -> NightConfig:
     Raises
     ------
     ConfigError
-        If it cannot be read, or a key is unknown or a value not as it must be.
+        If it cannot be read, a key is unknown, or a value is invalid.
     """
     config = checked(read_toml(path, _WHAT), NightConfig, place=f"{_WHAT} {path}: ")
     there = path.absolute().parent
@@ -84,7 +84,7 @@ def read_night(path: Path) -> NightConfig:
 
 
 def _placed(settings: Any, there: Path, *names: str) -> Any:
-    """Settings with paths that no working directory changes."""
+    """Settings with paths relative to a directory made absolute."""
 
     def placed(value: Any) -> Any:
         if isinstance(value, tuple):
@@ -99,7 +99,7 @@ def _placed(settings: Any, there: Path, *names: str) -> Any:
 def run_night(
     storage: Storage, catalogs: Sequence[str], config: NightConfig, runner: Runner, tell: Callable[[str], None]
 ) -> Iterator[NightStep]:
-    """Do the steps, each as the next is asked for.
+    """Run the steps one by one, as an iterator over their reports.
 
     Parameters
     ----------
@@ -110,11 +110,11 @@ def run_night(
     config : NightConfig
     runner : Runner
     tell : callable
-        Is told what there is to say of a database.
+        Called with messages about the database.
 
     Raises
     ------
-    As the operations; what was committed before stays, and the same night again goes on from there.
+    As the operations; earlier commits stay, and a rerun continues from there.
     """
     from ztfmatch.core.operations.append import append_catalogs
     from ztfmatch.core.operations.statistics import update_statistics
@@ -155,7 +155,7 @@ def _export(storage: Storage, export: ExportSettings, runner: Runner) -> Any:
 
 @contextlib.contextmanager
 def _database(export: ExportSettings | None, tell: Callable[[str], None]) -> Iterator[Any]:
-    """The database that is loaded into, looked for before any work; None if there is none."""
+    """The database to load into, connected before any work; None without a load."""
     if export is None or not export.load:
         yield None
         return

@@ -17,10 +17,10 @@ Filters = Sequence[str | int]
 
 
 class Plots:
-    """What a snapshot draws; the class that it is mixed into has ``lightcurves``.
+    """Mixin with the plots of a snapshot, for a class with ``lightcurves``.
 
-    All methods take objects by ``objectid`` or in a ``cone``, and return axes: new ones of pyplot, which a notebook
-    shows, or those that are given. After ``%matplotlib widget`` (``ztfmatch[interactive]``) they are interactive.
+    Methods select objects by ``objectid`` or in a ``cone``, and return the given axes or new ones of pyplot, which a
+    notebook shows. After ``%matplotlib widget`` (``ztfmatch[interactive]``) they are interactive.
     """
 
     def plot(
@@ -32,7 +32,7 @@ class Plots:
         filters: Filters | None = None,
         axes: Axes | None = None,
     ) -> Axes:
-        """Draw lightcurves; with a period in days, folded. Of more than a hundred objects the density of epochs.
+        """Plot lightcurves, folded if a period in days is given; more than a hundred objects as a density.
 
         Raises
         ------
@@ -52,7 +52,7 @@ class Plots:
         filters: Filters | None = None,
         axes: Axes | None = None,
     ) -> Axes:
-        """Draw lightcurves folded with a period in days; by default that of the highest peak of the periodogram."""
+        """Plot lightcurves folded with a period in days; by default that of the highest peak of the periodogram."""
         from ztfmatch.plot import draw_lightcurves, periodogram_of
 
         epochs = self._epochs(objectid, cone, filters)
@@ -69,7 +69,7 @@ class Plots:
         filters: Filters | None = None,
         axes: Axes | None = None,
     ) -> Axes:
-        """Draw the Lomb-Scargle periodogram of one star's good epochs, all bands together.
+        """Plot the multiband Lomb-Scargle periodogram of one star's good epochs.
 
         The title has the best period; :func:`ztfmatch.plot.periodogram_of` gives the numbers.
         """
@@ -87,7 +87,7 @@ class Plots:
 
 
 def _options(cone: Circle | None, period: float | None) -> Any:
-    """How to draw what was asked for."""
+    """Plot options for a cone and a period."""
     from ztfmatch.plot import PlotOptions
 
     if cone is None:

@@ -21,7 +21,7 @@ Ids = int | str | Iterable[int | str]
 
 
 class Running(TypedDict, total=False):
-    """Where tasks run and who is told of their progress: keywords of all methods that run tasks."""
+    """Keywords of all methods that run tasks: where they run, and a progress callback."""
 
     resources: Resources | None
     progress: Progress
@@ -34,7 +34,7 @@ _KEYWORDS: Final = (
 
 
 def runs_tasks(method: AnyMethod) -> AnyMethod:
-    """Show the keywords of :class:`Running` in the signature of a method, for help and completion; take no others."""
+    """Add the keywords of :class:`Running` to the signature of a method, for help and completion; refuse others."""
     signature = inspect.signature(method)
     own = [one for one in signature.parameters.values() if one.kind is not one.VAR_KEYWORD]
     known = signature.replace(parameters=[*own, *_KEYWORDS])
@@ -51,14 +51,14 @@ def runs_tasks(method: AnyMethod) -> AnyMethod:
 
 
 def places_of(given: Places) -> Sequence[str]:
-    """Places as texts, from one or several."""
+    """Paths as strings, from one or several."""
     if isinstance(given, Packed):
         return given
     return [os.fspath(place) for place in ([given] if isinstance(given, str | os.PathLike) else given)]
 
 
 def ids_of(given: Ids) -> tuple[int, ...]:
-    """Ids from one or several.
+    """Ids as integers, from one or several.
 
     Raises
     ------
@@ -70,7 +70,7 @@ def ids_of(given: Ids) -> tuple[int, ...]:
 
 
 def _id(value: Any) -> int:
-    """An integer from a number without a fraction, or a text."""
+    """An integer from a whole number or a string."""
     try:
         number = int(value)
     except (TypeError, ValueError, OverflowError):

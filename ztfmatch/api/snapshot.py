@@ -40,15 +40,15 @@ if TYPE_CHECKING:  # what only some calls need is imported by them: pyarrow.data
 class Snapshot(Plots, Displayable):
     """One committed state of a store; later commits do not change it.
 
-    All methods return Arrow tables, which pandas (``to_pandas``), Polars (``from_arrow``) and astropy
-    (``Table.from_pandas``) read. Units and descriptions are in ``table.schema.field(name).metadata``.
+    Methods return Arrow tables, to be converted to pandas (``to_pandas``), Polars (``from_arrow``) or astropy
+    (``Table.from_pandas``). Units and descriptions are in ``table.schema.field(name).metadata``.
     """
 
     files: SnapshotFiles
 
     def __post_init__(self) -> None:
         if not isinstance(self.files, SnapshotFiles):
-            raise TypeError(f"a snapshot is opened with ztfmatch.open_store(...).snapshot(), not of {self.files!r}")
+            raise TypeError(f"open a snapshot with ztfmatch.open_store(...).snapshot(), not from {self.files!r}")
 
     def _fields(self) -> Mapping[str, Any]:
         commit = self.files.commit
@@ -56,11 +56,11 @@ class Snapshot(Plots, Displayable):
         return {"store": self.files.storage.root, "snapshot": self.number, **about, "tables": table_status(self.files)}
 
     def __len__(self) -> int:
-        """Number of objects, retired ones included, as the manifest has it: no table is read."""
+        """Number of objects, including retired ones, from the manifest: no table is read."""
         return self.files.rows(OBJECTS.name)
 
     def __bool__(self) -> bool:
-        """True, of an empty snapshot too: ``if snapshot`` asks whether there is one."""
+        """True even if empty: ``if snapshot`` tests for None."""
         return True
 
     @property
@@ -70,7 +70,7 @@ class Snapshot(Plots, Displayable):
 
     @functools.cached_property
     def status(self) -> Status:
-        """What it holds, in figures."""
+        """Summary of its content."""
         status = status_of(self.files)
         if not self.files.files.has(CORRECTIONS.name):
             return status
@@ -86,14 +86,14 @@ class Snapshot(Plots, Displayable):
         columns: Sequence[str] | None = None,
         filter: ds.Expression | None = None,  # noqa: A002
     ) -> pa.Table:
-        """Rows of a table, whole or filtered, in memory.
+        """Rows of a table in memory, all or filtered.
 
         Parameters
         ----------
         name : str
             One of ``ztfmatch.TABLES``.
         columns : sequence of str, optional
-            Columns to read, or one; all by default.
+            Columns to read, or a single one; all by default.
         filter : pyarrow.dataset.Expression, optional
             For instance ``pyarrow.dataset.field("catflags") == 0``.
 
@@ -110,9 +110,9 @@ class Snapshot(Plots, Displayable):
         return self.dataset(name).to_table(columns=list(columns) if columns else None, filter=filter)
 
     def dataset(self, name: str) -> ds.Dataset:
-        """A table as a lazy Arrow dataset over exactly the snapshot's files; DuckDB and Polars scan it too.
+        """A table as a lazy Arrow dataset over the snapshot's files, which DuckDB and Polars can scan.
 
-        Whatever is read is verified, as by all readers; tools that read :meth:`paths` skip that.
+        Everything read is verified against checksums; tools that read the files of :meth:`paths` skip that.
         """
         import pyarrow.dataset as ds
 
@@ -122,7 +122,7 @@ class Snapshot(Plots, Displayable):
         return self.files.dataset(name)
 
     def paths(self, name: str) -> list[str]:
-        """Live Parquet files of a table, for tools that read a list of files."""
+        """Parquet files of a table, for tools that read a list of files."""
         _table(name)
         return [f"{self.files.storage.root}/{file.path}" for file in self.files.of_table(name)]
 
@@ -130,16 +130,16 @@ class Snapshot(Plots, Displayable):
         """Objects by objectid, or active ones in a cone.
 
         A cone, here and below, is (right ascension, declination, radius) or (SkyCoord, radius). Numbers are degrees
-        (ICRS), and arcsec for the radius; texts may be sexagesimal, or have a unit: ``2deg``, ``3arcmin``;
-        quantities of astropy do as well.
+        (ICRS), for the radius arcsec; strings may be sexagesimal, or have a unit: ``2deg``, ``3arcmin``; astropy
+        quantities are accepted, too.
         """
         return lightcurves.find_objects(self.files, _selection(objectid, cone))
 
     def lightcurves(self, objectid: Ids | None = None, cone: Circle | None = None) -> pa.Table:
-        """Epochs of objects by objectid or in a cone, one row an epoch.
+        """Epochs of objects by objectid or in a cone, one row per epoch.
 
-        Sorted by objectid and time; each epoch has its exposure's programid, clrcoeff and so on. Flagged epochs
-        are included: ``catflags == 0`` selects the clean ones. The objectids may include transientids.
+        Sorted by objectid and time, with programid, clrcoeff and so on of each epoch's exposure. Flagged epochs are
+        included: ``catflags == 0`` selects the clean ones. Objectids may include transientids.
         """
         from ztfmatch.query.transients import divided, transient_epochs
 
@@ -150,50 +150,50 @@ class Snapshot(Plots, Displayable):
     def transients(self, transientid: Ids | None = None, cone: Circle | None = None) -> pa.Table:
         """Transients by id or in a cone, with their statistics.
 
-        They are made of the orphans that the last ``update_transients`` or rematch knew.
+        Transients are those of the last ``update_transients`` or rematch.
         """
         from ztfmatch.query.transients import find_transients
 
         return find_transients(self.files, _selection(transientid, cone))
 
     def lineage(self, objectid: Ids | None = None) -> pa.Table:
-        """What became of all objects when references were regenerated, or of some, forward and back."""
+        """Lineage of all objects over regenerated references, or of some, forwards and backwards."""
         from ztfmatch.query.lineage import lineage_table
 
         return lineage_table(self.files, None if objectid is None else ids_of(objectid))
 
     def successors(self, objectid: Ids) -> pa.Table:
-        """How the lines of some retired objects end: lineage rows that lead to an active object or to none."""
+        """Final lineage rows of retired objects: those that lead to an active object, or to none."""
         from ztfmatch.query.lineage import successors
 
         return successors(self.files, ids_of(objectid))
 
     def statistics(self, objectid: Ids | None = None, cone: Circle | None = None) -> pa.Table:
-        """Statistics of objects, computed now from their epochs, one row an object."""
+        """Statistics of objects, computed on the fly from their epochs, one row per object."""
         return lightcurves.fresh_statistics(self.files, _selection(objectid, cone))
 
     def sources(self, objectid: Ids | None = None, cone: Circle | None = None) -> pa.Table:
-        """Objects with their statistics in one row: the columns of the matchfile's ``sources``, and more."""
+        """Objects with their statistics: the columns of the matchfile's ``sources``, and more."""
         return lightcurves.source_table(self.files, _selection(objectid, cone))
 
     def near(self, place: Any) -> Near:
-        """The nearest object to a place, and how often it was exposed: where a cone is empty, why.
+        """The object nearest to a position, and the number of exposures that cover it: why a cone is empty.
 
         Parameters
         ----------
         place : (ra, dec) or SkyCoord
-            A radius after them, of a cone in which nothing was, does not matter.
+            A radius after them, as in a cone, is ignored.
         """
         from ztfmatch.query.near import near
 
         parts = (place,) if hasattr(place, "icrs") or isinstance(place, str) else tuple(place)[:2]
         if len(parts) != 2 and not hasattr(place, "icrs"):
-            raise ConfigError(f"a place {place!r}; expected (ra, dec) or a SkyCoord")
+            raise ConfigError(f"a position {place!r}; expected (ra, dec) or a SkyCoord")
         cone = cone_of((*parts, 0.0))
         return near(self.files, cone.ra, cone.dec)
 
     def query(self, query: Query) -> Answer:
-        """Objects, statistics or lightcurves by place, objectid and condition, lazily; see :class:`ztfmatch.Query`."""
+        """Objects, statistics, lightcurves or stars by position, id and condition; see :class:`ztfmatch.Query`."""
         from ztfmatch.query.answer import Answer
         from ztfmatch.query.staranswer import StarAnswer
 
@@ -207,7 +207,7 @@ class Snapshot(Plots, Displayable):
         return find_stars(self.files, chosen.objectids, chosen.cone)
 
     def star_lightcurves(self, starid: Ids | None = None, cone: Circle | None = None) -> pa.Table:
-        """Epochs of stars by starid, or of those in a cone: over all their objects, by ``starid`` and time."""
+        """Epochs of stars by starid or in a cone, over all their objects, sorted by ``starid`` and time."""
         from ztfmatch.query.stars import epochs_of_cone, star_epochs
 
         chosen = _selection(starid, cone)
@@ -222,7 +222,7 @@ class Snapshot(Plots, Displayable):
         return members_of(self.files, ids_of(starid))
 
     def named_stars(self, *names: int | str) -> Named:
-        """Stars by starid, by name (``ZTF J162819.90+325717.3``), or as the star of an objectid, also a retired one."""
+        """Stars by starid, by name (``ZTF J162819.90+325717.3``), or by an objectid, even a retired one."""
         from ztfmatch.query.stars import named_stars
 
         return named_stars(self.files, names)
@@ -231,7 +231,7 @@ class Snapshot(Plots, Displayable):
     def export_matchfiles(
         self, output: Place, units: UnitFilter | None = None, **running: Unpack[Running]
     ) -> ExportReport:
-        """Write units as matchfiles; see :func:`ztfmatch.matchfile.export.export_matchfiles`."""
+        """Export units as matchfiles; see :func:`ztfmatch.matchfile.export.export_matchfiles`."""
         from ztfmatch.matchfile import export
 
         with open_runner(**running) as runner:
@@ -241,7 +241,7 @@ class Snapshot(Plots, Displayable):
     def publish_hats(
         self, output: Place, scope: ReleaseScope, config: HatsConfig | None = None, **running: Unpack[Running]
     ) -> PublishReport:
-        """Write lightcurves as a HATS collection; see :func:`ztfmatch.release.publish_hats`."""
+        """Publish lightcurves as a HATS collection; see :func:`ztfmatch.release.publish_hats`."""
         from ztfmatch.release import publish_hats
 
         with open_runner(**running) as runner:
@@ -251,7 +251,7 @@ class Snapshot(Plots, Displayable):
     def publish_stars(
         self, output: Place, scope: ReleaseScope, config: HatsConfig | None = None, **running: Unpack[Running]
     ) -> PublishReport:
-        """Write lightcurves by star as a HATS collection; see :func:`ztfmatch.release.publish_stars`."""
+        """Publish lightcurves by star as a HATS collection; see :func:`ztfmatch.release.publish_stars`."""
         from ztfmatch.release import publish_stars
 
         with open_runner(**running) as runner:
@@ -261,7 +261,7 @@ class Snapshot(Plots, Displayable):
     def publish_objects(
         self, output: Place, scope: ReleaseScope, config: HatsConfig | None = None, **running: Unpack[Running]
     ) -> PublishReport:
-        """Write objects with statistics; see :func:`ztfmatch.release.publish_objects`."""
+        """Publish objects with statistics; see :func:`ztfmatch.release.publish_objects`."""
         from ztfmatch.release import publish_objects
 
         with open_runner(**running) as runner:
@@ -269,7 +269,7 @@ class Snapshot(Plots, Displayable):
 
     @runs_tasks
     def publish_bulk(self, output: Place, scope: ReleaseScope, **running: Unpack[Running]) -> PublishReport:
-        """Write lightcurves as one file a unit; see :func:`ztfmatch.release.publish_bulk`."""
+        """Publish lightcurves as one file per unit; see :func:`ztfmatch.release.publish_bulk`."""
         from ztfmatch.release import publish_bulk
 
         with open_runner(**running) as runner:
@@ -277,7 +277,7 @@ class Snapshot(Plots, Displayable):
 
     @runs_tasks
     def publish_tar(self, output: Place, scope: ReleaseScope, part: Part, **running: Unpack[Running]) -> PublishReport:
-        """Write lightcurves of a part of the sky as a tar file; see :func:`ztfmatch.release.publish_tar`."""
+        """Publish lightcurves of a part of the sky as a tar file; see :func:`ztfmatch.release.publish_tar`."""
         from ztfmatch.release import publish_tar
 
         with open_runner(**running) as runner:
@@ -287,7 +287,7 @@ class Snapshot(Plots, Displayable):
     def preview_release(
         self, output: Place, scope: ReleaseScope, part: Part | None = None, **running: Unpack[Running]
     ) -> ReleasePreview:
-        """Count by program what a product would contain, and write nothing.
+        """Count objects and epochs of a release by program; write nothing.
 
         See :func:`ztfmatch.release.preview_release`.
         """
@@ -297,14 +297,14 @@ class Snapshot(Plots, Displayable):
             return preview_release(self.files, scope, _directory(output), runner, part)
 
     def view_delta(self, output: Place) -> DeltaReport:
-        """Show it as Delta tables over its own files; see :func:`ztfmatch.views.view_delta`."""
+        """Write Delta tables over its files; see :func:`ztfmatch.views.view_delta`."""
         from ztfmatch.views import view_delta
 
         return view_delta(self.files, _directory(output))
 
     @runs_tasks
     def view_hats(self, output: Place, **running: Unpack[Running]) -> HatsViewReport:
-        """Show it to LSDB over its own files; see :func:`ztfmatch.views.view_hats`."""
+        """Write a HATS view over its files; see :func:`ztfmatch.views.view_hats`."""
         from ztfmatch.views import view_hats
 
         with open_runner(**running) as runner:
@@ -313,7 +313,7 @@ class Snapshot(Plots, Displayable):
 
 def _directory(output: Place) -> Path:
     if is_url(os.fspath(output)):
-        raise ConfigError(f"{output}: products are made in a local directory; copy them to where they are to be")
+        raise ConfigError(f"{output}: products are made in a local directory; copy them from there")
     return Path(output).expanduser().absolute()
 
 

@@ -47,21 +47,21 @@ if TYPE_CHECKING:  # what only some calls need is imported by them
     from ztfmatch.stars.statistics import StarStatisticsReport
 
 _COMMITS_SHOWN: Final = 10
-"""Newest commits that a notebook shows of a store."""
+"""Number of newest commits in the notebook view of a store."""
 
 
 @dataclass(frozen=True)
 class Store(Displayable):
-    """A lightcurve store; :func:`open_store` opens one by its place."""
+    """A lightcurve store; open one with :func:`open_store`."""
 
     storage: Storage
 
     def __post_init__(self) -> None:
         if not isinstance(self.storage, Storage):
-            raise TypeError(f"a store is opened by its place with ztfmatch.open_store({str(self.storage)!r})")
+            raise TypeError(f"open a store by its path with ztfmatch.open_store({str(self.storage)!r})")
 
     def _fields(self) -> Mapping[str, Any]:
-        return {"path": self.path}  # no more: a debugger that shows a store must not wait for its storage
+        return {"path": self.path}  # no more: a debugger must not wait for the storage
 
     def _repr_html_(self) -> str:
         try:
@@ -74,16 +74,16 @@ class Store(Displayable):
         return as_html("Store", {**self._fields(), "newest snapshots": history})
 
     def __len__(self) -> int:
-        """Number of snapshots in the log, as :meth:`commits` has them."""
+        """Number of snapshots in the log, as in :meth:`commits`."""
         return len(log.commit_numbers(self.storage))
 
     def __bool__(self) -> bool:
-        """True, of an empty store too: ``if store`` asks whether there is one."""
+        """True even if empty: ``if store`` tests for None."""
         return True
 
     @property
     def path(self) -> str:
-        """Where it is."""
+        """Path or URL."""
         return self.storage.root
 
     def snapshot(self, number: int | None = None) -> Snapshot:
@@ -129,7 +129,7 @@ class Store(Displayable):
         snapshot: int | None = None,
         **running: Unpack[Running],
     ) -> AuditReport:
-        """Say which references are suspect; see :func:`ztfmatch.references.audit.audit_store`."""
+        """Audit references: find suspect ones; see :func:`ztfmatch.references.audit.audit_store`."""
         from ztfmatch.references.audit import AuditInputs, audit_store
         from ztfmatch.references.schema.settings import ReferenceSettings
 
@@ -146,7 +146,7 @@ class Store(Displayable):
         note: str | None = None,
         **running: Unpack[Running],
     ) -> FlatnessReport:
-        """Keep in the ledger how flat exposures are; see :func:`ztfmatch.references.flatness.update_flatness`."""
+        """Measure the flatness of exposures; see :func:`ztfmatch.references.flatness.update_flatness`."""
         from ztfmatch.references.flatness import update_flatness
         from ztfmatch.references.schema.settings import ReferenceSettings
 
@@ -154,10 +154,9 @@ class Store(Displayable):
             return update_flatness(self.storage, inputs, settings or ReferenceSettings(), runner, note)
 
     def regenerations(self, objectid: Ids) -> list[Regeneration]:
-        """Retired objects beside those that took their place, epoch by epoch.
+        """Compare retired objects with their successors, epoch by epoch.
 
-        See :func:`ztfmatch.query.regeneration.regeneration_of`; ``ztfmatch.plot.plot_regenerations`` draws
-        them.
+        See :func:`ztfmatch.query.regeneration.regeneration_of`; ``ztfmatch.plot.plot_regenerations`` plots them.
         """
         from ztfmatch.query.regeneration import regeneration_of
 
@@ -213,9 +212,9 @@ class Store(Displayable):
     def update_statistics(
         self, min_new_percent: float = MIN_NEW_PERCENT, *, note: str | None = None, **running: Unpack[Running]
     ) -> StatisticsReport:
-        """Compute the statistics of the objects with new epochs, in tiles whose epochs have grown by so many percent.
+        """Update statistics in tiles whose epochs have grown by at least ``min_new_percent``; 0 updates all.
 
-        See :func:`ztfmatch.core.operations.statistics.update_statistics`; with 0 none are out of date after it.
+        See :func:`ztfmatch.core.operations.statistics.update_statistics`.
         """
         from ztfmatch.core.operations.statistics import update_statistics
 
@@ -224,7 +223,7 @@ class Store(Displayable):
 
     @runs_tasks
     def update_transients(self, *, note: str | None = None, **running: Unpack[Running]) -> TransientsReport:
-        """Group the orphans of all tiles that have new ones into transients."""
+        """Group the orphans of all tiles with new ones into transients."""
         from ztfmatch.core.operations.transients import update_transients
 
         with open_runner(**running) as runner:
@@ -232,7 +231,7 @@ class Store(Displayable):
 
     @runs_tasks
     def link_stars(self, *, note: str | None = None, **running: Unpack[Running]) -> LinkReport:
-        """Link objects of different units that are one source into stars; see :mod:`ztfmatch.core.operations.link`."""
+        """Link objects of the same source in different units into stars; see :mod:`ztfmatch.core.operations.link`."""
         from ztfmatch.core.operations.link import link_stars
 
         with open_runner(**running) as runner:
@@ -240,7 +239,7 @@ class Store(Displayable):
 
     @runs_tasks
     def update_star_statistics(self, *, note: str | None = None, **running: Unpack[Running]) -> StarStatisticsReport:
-        """Compute magnitudes of stars over all their objects, in tiles with new epochs or stars."""
+        """Update the magnitudes of stars over all their objects, in tiles with new epochs or stars."""
         from ztfmatch.stars.statistics import update_star_statistics
 
         with open_runner(**running) as runner:
@@ -248,21 +247,21 @@ class Store(Displayable):
 
     @runs_tasks
     def update_offsets(self, *, note: str | None = None, **running: Unpack[Running]) -> OffsetsReport:
-        """Measure how the zero points of units differ; see :func:`ztfmatch.stars.offsets.update_offsets`."""
+        """Measure zero-point offsets between units; see :func:`ztfmatch.stars.offsets.update_offsets`."""
         from ztfmatch.stars.offsets import update_offsets
 
         with open_runner(**running) as runner:
             return update_offsets(self.storage, runner, note)
 
     def calibrate_internal(self, output: Place) -> InternalReport:
-        """Write corrections of the measured offsets; see :func:`ztfmatch.stars.internal.calibrate_internal`."""
+        """Write corrections from the measured offsets; see :func:`ztfmatch.stars.internal.calibrate_internal`."""
         from ztfmatch.stars.internal import calibrate_internal
 
         return calibrate_internal(open_snapshot(self.storage), Path(output))
 
     @runs_tasks
     def verify(self, deep: bool = False, *, snapshot: int | None = None, **running: Unpack[Running]) -> VerifyReport:
-        """Prove the invariants on what is stored, in the newest snapshot or one by number."""
+        """Verify the invariants of the newest snapshot, or of one by number."""
         from ztfmatch.core.operations.verify import verify_store
         from ztfmatch.stars.verify import check_offsets, check_statistics
 
@@ -278,7 +277,7 @@ class Store(Displayable):
         note: str | None = None,
         **running: Unpack[Running],
     ) -> RepairReport:
-        """Find lost files and bring back what they held; see :func:`ztfmatch.core.operations.repair.repair`."""
+        """Find lost files and restore their rows; see :func:`ztfmatch.core.operations.repair.repair`."""
         from ztfmatch.core.operations.repair import repair
 
         with open_runner(**running) as runner:
@@ -293,7 +292,7 @@ class Store(Displayable):
         note: str | None = None,
         **running: Unpack[Running],
     ) -> CompactReport:
-        """Merge small files into few sorted ones; see :func:`ztfmatch.core.operations.compact.compact`."""
+        """Merge the small files of each tile; see :func:`ztfmatch.core.operations.compact.compact`."""
         from ztfmatch.core.operations.compact import compact
 
         with open_runner(**running) as runner:
@@ -303,26 +302,26 @@ class Store(Displayable):
     def export_kowalski(
         self, output: Place, config: KowalskiConfig | None = None, **running: Unpack[Running]
     ) -> KowalskiReport:
-        """Write documents for Kowalski; see :func:`ztfmatch.kowalski.export.export_kowalski`."""
+        """Export documents for Kowalski; see :func:`ztfmatch.kowalski.export.export_kowalski`."""
         from ztfmatch.kowalski.export import KowalskiConfig, export_kowalski
 
         with open_runner(**running) as runner:
             return export_kowalski(self.storage, os.fspath(output), config or KowalskiConfig(), runner)
 
     def compare(self, before: int, after: int) -> list[Difference]:
-        """What changed from one snapshot to another, by table and tile."""
+        """Compare two snapshots by table and tile."""
         from ztfmatch.core.operations.history import compare
 
         return compare(self.storage, before, after)
 
     def rollback(self, snapshot: int, *, dry_run: bool = False, note: str | None = None) -> RollbackReport:
-        """Commit the state of an older snapshot again; nothing is deleted."""
+        """Roll back to an older snapshot by a new commit; nothing is deleted."""
         from ztfmatch.core.operations.history import rollback
 
         return rollback(self.storage, snapshot, dry_run, note)
 
     def vacuum(self, keep: int, *, grace_hours: float = VACUUM_GRACE_HOURS, dry_run: bool = False) -> VacuumReport:
-        """Delete what the newest ``keep`` snapshots do not name; see :func:`ztfmatch.core.operations.vacuum.vacuum`."""
+        """Delete files unused by the newest ``keep`` snapshots; see :func:`ztfmatch.core.operations.vacuum.vacuum`."""
         from ztfmatch.core.operations.vacuum import vacuum
 
         return vacuum(self.storage, keep, grace_hours, dry_run)
@@ -334,9 +333,9 @@ def open_store(path: Place) -> Store:
     Raises
     ------
     StoreNotFoundError, StoreFormatError
-        If there is none that this version reads.
+        If there is no store that this version can read.
     ConfigError
-        If the URL carries a secret, or endpoint and credentials cannot be used.
+        If the URL contains a secret, or endpoint or credentials are unusable.
     StorageError
         If the service does not answer.
     """
@@ -354,7 +353,7 @@ def init_store(
     link: bool = True,
     **running: Unpack[Running],
 ) -> Store:
-    """Make a store of the seeds in reference catalogs; see :func:`ztfmatch.core.operations.init.init_store`."""
+    """Create a store from reference catalogs; see :func:`ztfmatch.core.operations.init.init_store`."""
     store, _ = create(path, references, config, link=link, **running)
     return store
 
@@ -369,7 +368,7 @@ def create(
     link: bool = True,
     **running: Unpack[Running],
 ) -> tuple[Store, InitReport]:
-    """Make a store and report what was done."""
+    """Create a store; return it with the report."""
     from ztfmatch.core.operations.init import init_store as make
 
     storage = Storage.at(path)
@@ -381,7 +380,7 @@ def create(
 def import_matchfiles(
     path: Place, files: Places, config: ImportConfig | None = None, **running: Unpack[Running]
 ) -> tuple[Store, ImportReport]:
-    """Ingest matchfiles into a store; see :func:`ztfmatch.matchfile.ingest.import_matchfiles`."""
+    """Import matchfiles into a store; see :func:`ztfmatch.matchfile.ingest.import_matchfiles`."""
     from ztfmatch.matchfile import ingest
 
     storage = Storage.at(path)

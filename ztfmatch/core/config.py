@@ -15,64 +15,62 @@ from ztfmatch.core.settings import AtLeastOne, Positive, Validated, within
 from ztfmatch.core.survey import MATCH_RADIUS_ARCSEC, PROGRAM_NAMES
 
 MARGIN_ARCSEC: Final = 9.0
-"""How far beyond its border a tile sees; tests hold the ring of fine pixels around a tile to it."""
+"""Width of the margin read around a tile; tests check that its ring of fine pixels is at least that wide."""
 
 MAX_TILE_ORDER: Final = 11
 """HEALPix order of the smallest tile: 1.7 arcmin."""
 
 MAX_RADIUS_ARCSEC: Final = MARGIN_ARCSEC / 3.0
-"""A tile must see seeds up to three radii beyond its border to decide its own detections alone."""
+"""A tile needs seeds up to three radii beyond its border to match its own detections independently."""
 
 MIN_RADIUS_ARCSEC: Final = 0.1
-"""Below it, a radius was given in another unit: 1.5 arcsec are 0.025 arcmin and 0.0004 degrees."""
+"""A smaller radius was probably given in another unit: 1.5 arcsec are 0.025 arcmin and 0.0004 degrees."""
 
 GIBIBYTE: Final = 1 << 30
 
 ROWS_PER_TASK: Final = 2_000_000
-"""Rows in its area that one matching task keeps in memory by default."""
+"""Default number of rows that one matching task holds in memory."""
 
 CATALOGS_PER_COMMIT: Final = 100_000
-"""Catalogs that an append commits together by default; the main process holds some kB of each meanwhile."""
+"""Default number of catalogs per commit of an append; the main process holds some kB of each."""
 
 ROWS_PER_FILE: Final = 1_000_000
-"""Rows, about, of a file of detections or orphans that is not bounded by what a task takes."""
+"""Approximate maximum number of rows of a file of detections or orphans."""
 
 SAME_ARCSEC: Final = 0.1
-"""Objects of two generations that are linked one to one are the same if they are no farther apart, else they moved."""
+"""Maximum separation of objects of two generations, linked one to one, that count as the same and not as moved."""
 
 MIN_NEW_PERCENT: Final = 10.0
-"""By default statistics are computed where the epochs of a tile have grown by so much: each epoch is then read some ten
-times over the years, however many nights there are."""
+"""Default growth of a tile's epochs at which its statistics are updated: each epoch is then read about ten times over
+the years, however many nights there are."""
 
 VACUUM_GRACE_HOURS: Final = 24.0
-"""Files that no snapshot names are spared by a vacuum for so long, by default."""
-
+"""Default age up to which a vacuum keeps files that no snapshot references."""
 
 STARTING: Final = "starting workers"
-"""What progress calls the time until there is a worker."""
+"""Progress title while waiting for a worker."""
 
 RETRIES: Final = 2
-"""How often a failed task is tried again, by default."""
+"""Default number of retries of a failed task."""
 
 WORKER_WAIT_S: Final = 600.0
-"""Longest time without any worker before a command gives up, by default."""
-
+"""Default time without any worker after which a command gives up."""
 
 _Cells = Annotated[int, within(2, 64)]
 
 
 @dataclass(frozen=True)
 class StoreConfig(Validated):
-    """How a store is made; fixed for its life but for the tiling, which may be refined.
+    """Settings of a store, which cannot be changed later, except that the tiling may be refined.
 
     Parameters
     ----------
     radius_arcsec : float
         Match radius, inclusive.
     seeds_per_tile : int
-        A tile with more seeds is split.
+        Maximum number of seeds of a tile.
     max_order : int
-        HEALPix order beyond which no tile is split.
+        Maximum HEALPix order of a tile.
     """
 
     radius_arcsec: float = MATCH_RADIUS_ARCSEC
@@ -97,7 +95,7 @@ def _in_arcsec(radius: float) -> str:
 
 @dataclass(frozen=True)
 class Resources(Validated):
-    """What a job may use.
+    """Resources of a job.
 
     Parameters
     ----------
@@ -106,20 +104,20 @@ class Resources(Validated):
     scheduler : str or None
         Address of a running Dask scheduler, or of a Dask gateway (``gateway://``), used instead of a local cluster.
     cluster : str or None
-        Name of a cluster profile (``local``, ``slurm``, ``allocation``) or path of a TOML file, started for the job.
+        Name of a cluster profile (``local``, ``slurm``, ``allocation``) or path of a TOML file, to start for the job.
     memory_bytes : int
-        Budget of one worker.
+        Memory budget of one worker.
     retries : int or None
-        How often a failed task is tried again; by default RETRIES, or the profile's.
+        Number of retries of a failed task; by default RETRIES, or that of the profile.
     units : str or None
-        Directory in which the work is divided into units, instead of being done; the same again finishes it when they
-        are done (:mod:`ztfmatch.core.runner.units`).
+        Directory in which the work is divided into units instead of being run; when they are done, the same call
+        completes it (:mod:`ztfmatch.core.runner.units`).
     wait_s : float or None
-        Longest time without any worker, at the start or later; by default WORKER_WAIT_S, or the profile's.
+        Time without any worker after which to give up; by default WORKER_WAIT_S, or that of the profile.
     performance_report : str or None
-        File of HTML with what Dask's workers did, to write at the end.
+        HTML file for Dask's performance report.
     client : distributed.Client, optional
-        Of any cluster, whose workers are used; it stays open.
+        Client of a cluster whose workers are used; it is not closed.
     """
 
     workers: Annotated[int, Meta(ge=0, description="0 (plain loop) or more")] = 0
@@ -146,24 +144,24 @@ class Resources(Validated):
 
 @dataclass(frozen=True)
 class RequestConfig(Validated):
-    """How requests to an object store are repeated where they fail: lost connections, 5xx answers, timeouts."""
+    """Retries of failed requests to an object store: lost connections, 5xx responses, timeouts."""
 
     retries: int = 10
-    """How often a request is repeated. The environment's ZTFMATCH_REQUEST_RETRIES goes before it."""
+    """Number of retries of a request; overridden by ZTFMATCH_REQUEST_RETRIES."""
     timeout_s: float = 120.0
-    """Longest time of one request, its body included. The environment's ZTFMATCH_REQUEST_TIMEOUT goes before it."""
+    """Timeout of one request, including its body; overridden by ZTFMATCH_REQUEST_TIMEOUT."""
     connect_timeout_s: float = 10.0
-    """Longest time until a connection stands."""
+    """Timeout for connecting."""
     first_wait_s: float = 0.2
     longest_wait_s: float = 15.0
-    """Waits before a repetition: random between the first and three times the one before, up to the longest; ten of
-    them take about half a minute."""
+    """Waits before a retry: random between the first and three times the previous one, up to the longest; ten of them
+    take about half a minute."""
     give_up_after_s: float = 180.0
-    """No request is repeated after so long."""
+    """Time after which no request is retried."""
 
     @classmethod
     def of_environment(cls, environ: Mapping[str, str]) -> RequestConfig:
-        """Defaults, but for what the environment sets.
+        """Defaults, overridden by the environment.
 
         Raises
         ------
@@ -193,33 +191,33 @@ def _number(environ: Mapping[str, str], name: str, otherwise: float) -> float:
 
 @dataclass(frozen=True)
 class AppendConfig(Validated):
-    """How catalogs are ingested.
+    """Settings of an append.
 
     Parameters
     ----------
     exposures : Path, optional
-        Table of exposure metadata that headers lack.
+        Table of exposure metadata missing from headers.
     error_models : tuple of Path
-        Files of error-model coefficients, one a filter.
+        Files of error-model coefficients, one per filter.
     zp_thresholds, quality_rule : Path, optional
-        Files that change the quality rule.
+        Files that change the criteria for bad exposures.
     corrections : Path, optional
-        Directory of photometric corrections; by default the set that came into the store last, so that a store stays
-        uniform night after night.
+        Directory of photometric corrections; by default the last set added to the store, so that a store stays uniform
+        over nights.
     strict : bool
-        Fail if a catalog cannot be used, instead of quarantining it; and where else there would be a warning of what
-        was given: a catalog without a program or a row of metadata, a table of no use, a file that is misnamed.
+        Fail if a catalog is unusable, instead of quarantining it, and where there would be a warning: for a catalog
+        without a program or a row of metadata, an unused table, a misnamed file.
     fail_if_empty : bool
-        Fail if the places hold no catalogs, as a night without any does.
+        Fail if there are no catalogs.
     rows_per_task : int
-        Largest number of rows in its area of the sky that one task keeps in memory at a time.
+        Maximum number of rows that one task holds in memory.
     note : str, optional
-        Kept in the history.
+        Comment recorded in the history.
     catalogs_per_commit : int
-        Where there are more, fields are ingested group by group, each group with a commit of its own.
+        Larger appends are committed in groups of fields.
     replace : bool
-        Catalogs of exposures that the store has with another content replace these: their old detections leave in the
-        same commit. Without it such a catalog is quarantined.
+        Replace exposures that the store has with other content: their old detections are removed in the same commit.
+        Without it such a catalog is quarantined.
     """
 
     exposures: Path | None = None
@@ -238,18 +236,18 @@ class AppendConfig(Validated):
 
 @dataclass(frozen=True)
 class CompactConfig(Validated):
-    """Which tiles to compact.
+    """Settings of a compaction.
 
     Parameters
     ----------
     min_files : int
-        So many sorted runs of like size, of a table in a tile, are merged into one; so are small files of the ledger.
-        In full: tiles with at least so many files of detections, or of orphans, more than their rows fill, or with the
-        same objects (of orphans: exposures) are written anew, and so many small files of the ledger.
+        Number of sorted runs of similar size, of a table in a tile, that are merged into one, and of small files of the
+        ledger. With ``full``: tiles are rewritten that have at least so many more files of detections or orphans than
+        their rows fill, or so many with the same objects (for orphans: exposures).
     max_rows_per_tile : int
-        Tiles with more detections and orphans are split, as are those with more objects than the store's budget.
+        Tiles with more detections and orphans are split, as are tiles with too many objects.
     full : bool
-        Whether to bring all files of a tile into one order, and make its statistics anew, rather than merge in levels.
+        Whether to sort tiles completely, and recompute their statistics, rather than merge in levels.
     """
 
     min_files: Annotated[int, Meta(ge=2, description="at least 2: one file is compact")] = 8
@@ -258,13 +256,13 @@ class CompactConfig(Validated):
 
 
 OPTIONAL_TERMS: Final = ("time", "colour", "exposure")
-"""Terms of corrections beside magnitude, position and unit."""
+"""Terms of corrections besides magnitude, position and unit."""
 BEYOND: Final = ("constant", "fade")
 
 
 @dataclass(frozen=True)
 class CalibrateConfig(Validated):
-    """Which detections photometric corrections are made of, and how.
+    """Settings of a calibration: which detections it uses, and which terms it fits.
 
     A detection counts if its catflags are 0, its exposure is not bad and has a colour coefficient, and its flux is at
     least ``min_snr`` times its error. Its object must have a PS1 star within ``match_arcsec`` and no other PS1 source
@@ -274,35 +272,34 @@ class CalibrateConfig(Validated):
     Parameters
     ----------
     bright, faint : float
-        Range of magnitudes, of what the survey should measure by PS1. Fainter than 19.25 the fluxes are biased by
-        their own noise (Eddington).
+        Range of magnitudes expected from PS1. Beyond 19.25 fluxes are biased by their own noise (Eddington).
     magnitude_step : float
-        Width of a bin of magnitude.
+        Width of a magnitude bin.
     cells_x, cells_y : int
-        Cells of the map along x and y.
+        Number of cells of the map along x and y.
     min_epochs : int
-        Fewest detections of a lightcurve.
+        Minimum number of detections of a lightcurve.
     min_stars : int
-        Fewest stars of a unit, and of a bin of magnitude with the two before and after it.
+        Minimum number of stars of a unit, and of a magnitude bin with its two neighbours on either side.
     min_cell_stars : int
-        Fewest stars of a cell of the map with the 24 around it.
+        Minimum number of stars of a cell of the map with the 24 around it.
     max_error : float
-        Largest error of a cell and of an offset, mag; beyond it they have no value.
+        Maximum error of a cell and of an offset, mag; beyond it they have no value.
     min_snr : float
     match_arcsec, isolation_arcsec : float
     max_ps1_error : float
-        Largest error of a PS1 magnitude, of the bands that are used, mag.
+        Maximum error of PS1 magnitudes in the bands used, mag.
     programs : tuple of int, optional
-        Only detections of these programs; of all by default. What is made of them does not depend on any other.
+        Use only detections of these programs; all by default. Results do not depend on any other.
     eras : tuple of float
-        MJD at which the camera changed, ascending.
+        MJD of changes of the camera, ascending.
     find_eras : bool
-        Whether to look for more of them.
+        Whether to search for more of them.
     terms : tuple of str, optional
-        Of OPTIONAL_TERMS, those that may be used beside magnitude, position and unit; by default all that pay, and
-        magnitude and position too unless held-out data are surely worse with them.
+        Terms of OPTIONAL_TERMS that may be used besides magnitude, position and unit; by default all that improve
+        held-out data. Magnitude and position are used, too, unless held-out data are significantly worse with them.
     beyond : str
-        What the magnitude term is beyond its bright end: ``constant``, or it will ``fade`` within a magnitude.
+        How the magnitude term continues beyond its bright end: ``constant``, or it will ``fade`` within a magnitude.
     """
 
     bright: float = 12.5

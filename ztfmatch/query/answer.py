@@ -1,8 +1,8 @@
 """Query objects, statistics or lightcurves by position, objectid and condition, however many there are.
 
-The answer comes tile by tile, so that memory follows one tile and not the answer. Statistics are the stored ones where
-they are up to date, else computed from the epochs. Of each table only those columns are read that decide or that are
-wanted, and the latter only where :mod:`ztfmatch.core.io.scan` finds a row that is.
+The result is produced tile by tile, so that memory depends on the tile and not on the result. Stored statistics are
+used where they are up to date, otherwise they are computed from the epochs. Only columns needed for conditions or the
+result are read, and the latter only where :mod:`ztfmatch.core.io.scan` finds a matching row.
 """
 
 from __future__ import annotations
@@ -45,7 +45,7 @@ from ztfmatch.query.tables import first_rows, joined, stream_parquet
 from ztfmatch.query.text import Layout, names_for_people, texts_of
 
 _FEW: Final = 1000
-"""Lightcurves that are read by their ids; of more the whole files of a tile are read."""
+"""Number of lightcurves up to which they are read by id; for more, whole files of a tile are read."""
 
 _COUNTING_S: Final = 1.0
 _PIECE_ROWS: Final = 50_000
@@ -54,7 +54,7 @@ _KEYS: Final = frozenset(DETECTIONS.sorted_by)
 
 
 SOURCE_FIELDS: Final = (*OBJECTS.schema, *(field for field in STATISTICS.schema if field.name != "objectid"))
-"""Columns of objects and of their statistics, which conditions may name."""
+"""Columns of objects and of their statistics, for conditions."""
 
 _UNIT: Final = [OBJECTS.schema.field(name) for name in ("fid", "field", "rcid")]
 EPOCH_FIELDS: Final = (
@@ -66,10 +66,10 @@ EPOCH_FIELDS: Final = (
 
 
 class Answer(Displayable):
-    """The rows that a query asks for, found as they are taken.
+    """The result of a query, evaluated lazily.
 
-    ``for table in answer`` gives Arrow tables, each in memory by itself; ``to_arrow`` and the like all of them.
-    ``len`` is the number of rows; ``print`` and a notebook show the first of them.
+    ``for table in answer`` yields Arrow tables one at a time; ``to_arrow`` and the like load all rows. ``len`` is the
+    number of rows; ``print`` and a notebook show the first ones.
     """
 
     def __init__(self, snapshot: SnapshotFiles, query: Query) -> None:
@@ -97,7 +97,7 @@ class Answer(Displayable):
         self.schema = self._own if self._spots is None else pa.schema([self._spots.id_field, SEPARATION, *self._own])
 
     def _of_objects(self, query: Query) -> Query:
-        """The query without those columns that positions give, which come first whatever is asked for."""
+        """The query without the columns of positions, which always come first."""
         if self._spots is None or query.columns is None:
             return query
         own = [name for name in query.columns if name not in (ID, SEPARATION.name)]
@@ -122,11 +122,11 @@ class Answer(Displayable):
 
     @property
     def snapshot(self) -> int:
-        """Number of the snapshot that is asked."""
+        """Number of the snapshot."""
         return self._snapshot.number
 
     def count(self, most_s: float = math.inf) -> tuple[int, bool]:
-        """Number of rows, and whether those are all: counting ends after so many seconds, or soon after."""
+        """Number of rows, and whether counting was complete: it ends after about ``most_s`` seconds."""
         started, number = time.monotonic(), 0
         for table in self._only_ids():
             number += table.num_rows
@@ -135,11 +135,11 @@ class Answer(Displayable):
         return number, True
 
     def _only_ids(self) -> Iterator[pa.Table]:
-        """The rows, with as little in them as tells their number."""
+        """The rows with a minimum of columns, for counting."""
         return iter(Answer(self._snapshot, replace(self._query, columns=("objectid",))))
 
     def __len__(self) -> int:
-        """Number of rows; they are counted once, by reading as little as that takes."""
+        """Number of rows, counted once, reading as little as possible."""
         if self._length is None:
             self._length = self.count()[0]
         return self._length
@@ -149,23 +149,23 @@ class Answer(Displayable):
         return any(table.num_rows for table in iter(self))
 
     def head(self, rows: int = 10) -> pa.Table:
-        """The first rows, for which no more is read than they take."""
+        """The first rows, reading no more than necessary."""
         return joined(first_rows(self.in_pieces(), rows), self.schema)
 
     def in_pieces(self) -> Iterator[pa.Table]:
-        """Tables of about so many rows at most where they are epochs, for who needs the first ones soon."""
+        """Smaller tables, to get the first epochs sooner."""
         few = copy.copy(self)
         few.rows_at_once = _PIECE_ROWS
         return iter(few)
 
     def __str__(self) -> str:
-        """The first rows as text, and how many there are."""
+        """The first rows and the number of rows, as text."""
         some = self.head()
         layout = Layout.of(some, names_for_people(self._select, self.schema, all_of_them=False))
         return "\n".join([*layout.head(), *layout.lines(some), f"{self._counted()}; {len(self.schema)} columns"])
 
     def _repr_html_(self) -> str:
-        """Columns, number of rows and the first of them."""
+        """Columns, number of rows and the first rows, as HTML."""
         try:
             some = self.head()
             names = names_for_people(self._select, self.schema, all_of_them=False)
@@ -177,7 +177,7 @@ class Answer(Displayable):
         return as_html("Answer", about)
 
     def _counted(self) -> str:
-        """Number of rows, as far as a second tells."""
+        """Number of rows as text, as far as counted in a second."""
         if self._length is not None:
             return f"{self._length:,} rows"
         number, all_of_them = self.count(_COUNTING_S)
@@ -185,11 +185,11 @@ class Answer(Displayable):
         return f"{number:,} rows" if all_of_them else f"more than {number:,} rows"
 
     def without_match(self) -> list[Any]:
-        """Ids of positions that nothing was found near, once all rows have been taken."""
+        """Ids of positions without a match, once all rows have been read."""
         return [] if self._spots is None else self._spots.without_match()
 
     def states(self) -> dict[int, str | None]:
-        """Status of each objectid that was asked for, ascending; None of one that no object of the snapshot has."""
+        """Status of each requested objectid, ascending; None for an unknown one."""
         ids = self._finder.ids
         if ids is None:
             return {}
@@ -202,7 +202,7 @@ class Answer(Displayable):
 
     @property
     def _asked(self) -> set[str]:
-        """Columns of objects and statistics that are needed beside those that sieves look at."""
+        """Columns of objects and statistics needed besides those of conditions."""
         asked = {"objectid"} if self._finder.status == ACTIVE else {"objectid", "status"}
         asked |= set() if self._select == "lightcurves" else set(self._own.names)
         asked |= set() if self._spots is None else {"ra", "dec"}
@@ -280,7 +280,7 @@ class Answer(Displayable):
             yield _table_of(chunk, columns)
 
     def to_arrow(self) -> pa.Table:
-        """All rows, by objectid and time, in memory."""
+        """All rows in memory, sorted by objectid and time."""
         keys = [name for name in DETECTIONS.sorted_by if name in self.schema.names]
         rows = joined(iter(self), self.schema)
         return rows.sort_by([(name, "ascending") for name in keys]) if keys else rows
@@ -305,28 +305,28 @@ class Answer(Displayable):
         return astropy_table(self.to_arrow(), times)
 
     def write(self, path: Path | str, overwrite: bool = False) -> int:
-        """Write a file in the format that its name says; return the number of rows.
+        """Write a file in the format of its suffix; return the number of rows.
 
-        ``.csv``, ``.json``, ``.parquet`` and ``.arrow`` in memory of one tile; ``.ecsv``, ``.fits`` and ``.xml``
-        (VOTable) in memory of all rows.
+        ``.csv``, ``.json``, ``.parquet`` and ``.arrow`` are written tile by tile; ``.ecsv``, ``.fits`` and ``.xml``
+        (VOTable) need all rows in memory.
 
         Raises
         ------
         ConfigError
-            If the name says no format.
+            If the suffix is unknown.
         OutputExistsError
-            If it is there and is not to be overwritten.
+            If the file exists and ``overwrite`` is false.
         """
         from ztfmatch.query.formats import format_of, write_rows
 
         path = Path(path)
         form = format_of(path)
         if path.is_file() and not overwrite:
-            raise OutputExistsError(f"{path} is there already: give overwrite=True to replace it, or another name")
+            raise OutputExistsError(f"{path} exists: give overwrite=True to replace it, or another name")
         return write_rows(iter(self), self.schema, form, path)
 
     def write_parquet(self, path: Path | str) -> int:
-        """Write a Parquet file in memory of one tile, whatever its name; return the number of rows."""
+        """Write a Parquet file tile by tile, whatever its name; return the number of rows."""
         return stream_parquet(iter(self), self.schema, Path(path))
 
 

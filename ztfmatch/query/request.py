@@ -25,40 +25,40 @@ STATUSES: Final = (ACTIVE, RETIRED, "any")
 
 @dataclass(frozen=True)
 class Query:
-    """What is asked: rows of the objects that meet all that is given.
+    """A query for the objects, or their rows, that meet all conditions.
 
     Parameters
     ----------
     select : str
-        ``objects``: their columns; ``statistics``: those and the statistics; ``lightcurves``: their epochs; ``stars``:
-        the stars in an area, or of some objects, with what is known of them.
+        ``objects``: their columns; ``statistics``: also their statistics; ``lightcurves``: their epochs; ``stars``: the
+        stars in an area, or of some objects, with their statistics.
     where : str, optional
-        Condition on columns of objects and statistics, such as ``"magrms > 0.1 and nobs > 50"``; of stars on theirs.
+        Condition on columns of objects and statistics, such as ``"magrms > 0.1 and nobs > 50"``, or of stars.
     epochs : str, optional
         Condition on the epochs of lightcurves, such as ``"catflags == 0"``.
     cone : (ra, dec, radius) or (SkyCoord, radius), optional
-        Numbers are degrees (ICRS), and arcsec for the radius; texts may be sexagesimal, or have a unit such as
-        ``"3arcmin"``; quantities of astropy do as well.
+        Numbers are degrees (ICRS), for the radius arcsec; strings may be sexagesimal, or have a unit such as
+        ``"3arcmin"``; astropy quantities are accepted, too.
     box : (west, east, south, north), optional
-        Degrees; west > east goes over RA 0.
+        Degrees; west > east crosses RA 0.
     polygon : (ra, dec, ra, dec, ...), optional
-        Vertices in degrees, joined by great circles.
+        Vertices in degrees, connected by great circles.
     moc : path, optional
-        Coverage map (MOC): FITS, JSON or ASCII, or such gzipped.
+        Coverage map (MOC) as FITS, JSON or ASCII; may be gzipped.
     objectids : int or sequence of int, optional
     columns : str or sequence of str, optional
-        Columns wanted; all by default.
+        Columns to return; all by default.
     filters : str, int or sequence of these, optional
-        Only objects in these: ``g``, ``zg`` or 1, and so on.
+        Only objects in these filters: ``g``, ``zg`` or 1, and so on.
     positions : object, optional
-        Many places at once, each with its objects within ``radius``: path of a file (.csv, .parquet, .ecsv, .fits,
-        .xml), a table with columns ``ra``, ``dec`` and perhaps ``id``, or a SkyCoord of many. Rows begin with the
-        position's ``id`` and the object's ``separation`` from it in arcsec.
+        Many positions, each to be matched to objects within ``radius``: path of a file (.csv, .parquet, .ecsv, .fits,
+        .xml), a table with columns ``ra``, ``dec`` and optionally ``id``, or a SkyCoord array. Rows begin with the
+        ``id`` of the position and the ``separation`` of the object in arcsec.
     radius : float, str or Quantity
-        About each of the positions: arcsec, or with its unit; at most a degree.
+        Radius around the positions: arcsec, or with a unit; at most a degree.
     status : str, optional
-        Of which objects: ``active``, ``retired`` (a newer reference replaced theirs; they have no epochs any more) or
-        ``any``. By default those that are active; where objectids are given, any.
+        ``active`` objects, ``retired`` ones (replaced with their reference; they have no epochs any more) or ``any``.
+        By default ``active``, with objectids ``any``.
     """
 
     select: Kind = "objects"
@@ -77,7 +77,7 @@ class Query:
     radius: Angle = "2arcsec"
 
     def __post_init__(self) -> None:
-        """One objectid, column or filter stands for a list of it."""
+        """Wrap a single objectid, column or filter in a tuple."""
         for name in ("objectids", "columns", "filters"):
             value = getattr(self, name)
             if isinstance(value, str | Integral):
@@ -85,12 +85,12 @@ class Query:
 
     @property
     def area(self) -> areas.Area | None:
-        """Part of the sky that is asked for; None for all of it.
+        """The area of the query; None for the whole sky.
 
         Raises
         ------
         ConfigError
-            If several are given, or one cannot be.
+            If several are given, or one is invalid.
         """
         given = [name for name in ("cone", "box", "polygon", "moc", "positions") if getattr(self, name) is not None]
         if len(given) > 1:
@@ -109,12 +109,12 @@ class Query:
 
 
 def fids_of(filters: Sequence[str | int]) -> list[int]:
-    """Ids of filters by their names.
+    """Filter ids from names.
 
     Raises
     ------
     ConfigError
-        If one is no filter's.
+        If one is unknown.
     """
     names = [str(name) for name in ([filters] if isinstance(filters, str) else filters)]
     for name in names:
