@@ -145,6 +145,46 @@ def test_five_minutes_of_readme_run(demo: Path, tmp_path: Path, monkeypatch: pyt
     assert Path("star.png").stat().st_size > 10_000
 
 
+def elsewhere(words: list[str]) -> bool:
+    """Whether a command is of files, skies or services that the demonstration does not have."""
+    others = ("/data/", "kepler", "--sector", "footprint.fits", "stars.csv", "dr1", "load", "359")
+    return any(other in word for word in words for other in others)
+
+
+def typed(words: list[str]) -> list[str]:
+    """Words of a command in one process."""
+    at = words.index("--workers") if "--workers" in words else len(words)
+    return words[:at] + words[at + 2 :]
+
+
+OF_THE_DEMONSTRATION = {
+    page: [words for block in blocks((PROJECT / "docs" / page).read_text()) if block.language == "sh"
+           for words in commands(block.text)]
+    for page in ("explanation/stars.md", "guides/ask.md", "guides/kowalski.md", "guides/releases.md")
+} | {
+    command: commands("\n".join(line for line in (leaves()[command].help or "").splitlines() if "  ztfmatch" in line))
+    for command in ("lightcurve", "transients", "stars")
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("place", OF_THE_DEMONSTRATION)
+def test_commands_find_what_is_there_in_the_demonstration(
+    place: str, demo: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    shutil.copytree(demo / "ztfmatch-demo" / "store", tmp_path / "survey.store")
+    monkeypatch.chdir(tmp_path)
+    of_releases = blocks((PROJECT / "docs/guides/releases.md").read_text())
+    Path("dr2.toml").write_text(next(block.text for block in of_releases if block.language == "toml"))
+    assert CliRunner().invoke(main, ["transients", "survey.store"]).exit_code == 0
+    asked = [typed(words) for words in OF_THE_DEMONSTRATION[place] if not elsewhere(words)]
+    assert len(asked) > 1
+    for words in asked:
+        done = CliRunner().invoke(main, words)
+        assert done.exit_code == 0, (words, done.output)
+        assert not re.search("(no .*|nothing) found", done.output), (words, done.output)
+        Path("star.png").unlink(missing_ok=True)  # which the next plots anew
+
+
 def test_readme_and_guides_have_python() -> None:
     assert {"README.md", "ask.md", "operate.md", "releases.md", "views.md"} <= {path.name for path in WITH_PYTHON}
 

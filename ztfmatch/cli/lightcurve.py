@@ -58,11 +58,11 @@ def lightcurve(store: str, objectid: tuple[int, ...], cone: tuple[str, str, str]
 
     \b
     Examples:
-      ztfmatch lightcurve survey.store --objectid 679205100005000
-      ztfmatch lightcurve survey.store --cone 247.45455 32.95796 2 --plot star.png
-      ztfmatch lightcurve survey.store --cone 247.45455 32.95796 2 --output star.parquet
-      ztfmatch lightcurve survey.store --star "ZTF J162949.09+325728.6" --plot star.png --period 0.5433
-      ztfmatch lightcurve survey.store --cone 247.45455 32.95796 60 --transients --statistics
+      ztfmatch lightcurve survey.store --objectid 679205100001438
+      ztfmatch lightcurve survey.store --cone 247.08291 32.95480 2 --plot star.png
+      ztfmatch lightcurve survey.store --cone 247.08291 32.95480 2 --output star.parquet
+      ztfmatch lightcurve survey.store --star "ZTF J162819.89+325717.2" --plot folded.png --period 0.42735
+      ztfmatch lightcurve survey.store --cone 246.78784 32.95253 2 --transients --statistics
     """
     _check_usage(objectid, cone, stars, by_star, transients)
     if period is not None and plot is None:

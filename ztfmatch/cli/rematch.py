@@ -110,9 +110,9 @@ def lineage(store: str, objectid: tuple[int, ...], snapshot: int | None, plot: P
 
     \b
     Examples:
-      ztfmatch lineage survey.store --objectid 679205100005000
+      ztfmatch lineage survey.store --objectid 679205100000017
       ztfmatch lineage survey.store --output lineage.parquet
-      ztfmatch lineage survey.store --objectid 679205100005000 --plot before-and-after.png
+      ztfmatch lineage survey.store --objectid 679205100000017 --plot before-and-after.png
     """
     if plot is not None and not objectid:
         raise click.UsageError("--plot draws retired objects: name them with --objectid.")

@@ -64,7 +64,7 @@ def stars(store: str, note: str | None, running: Runs, as_json: bool) -> None:
     \b
     Examples:
       ztfmatch stars survey.store --workers 8
-      ztfmatch query survey.store --select stars --where "n_g > 50 and g_r < 0.3 and g_scatter > 0.1"
+      ztfmatch query survey.store --select stars --where "g_mag < 18 and n_g > 50 and g_scatter > 0.1"
     """
     with running as how:
         report = open_store(store).update_star_statistics(note=note, **how)

@@ -131,7 +131,7 @@ def transients(store: str, note: str | None, running: Runs, as_json: bool) -> No
     \b
     Examples:
       ztfmatch transients survey.store --workers 8
-      ztfmatch lightcurve survey.store --transients --cone 247.45455 32.95796 60
+      ztfmatch lightcurve survey.store --transients --cone 246.78784 32.95253 2
     """
     with running as how:
         report = open_store(store).update_transients(note=note, **how)
