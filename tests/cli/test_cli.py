@@ -329,14 +329,14 @@ class TestLightcurve:
     @pytest.mark.parametrize(
         ("arguments", "complaint"),
         [
-            (("--objectid", 5), "5 is no objectid"),
+            (("--objectid", 5), "5 is not an objectid"),
             (("--cone", 10, 100, 2), "declination 100.0 is outside -90..90"),
             (("--cone", 700, 10, 2), "right ascension 700.0 is outside"),
             (("--cone", 10, 10, 0), "radius 0.0 arcsec is outside"),
             (("--cone", 10, 10, "11deg", "--statistics"), "radius 39600.0 arcsec is outside (0, 36000]"),
             (
                 ("--cone", 10, 10, "2min"),
-                "radius '2min' is no angle; expected something like 2deg, 3arcmin or 120arcsec",
+                "radius '2min' is not an angle; expected something like 2deg, 3arcmin or 120arcsec",
             ),
             (("--cone", 10, 10, 1e6), "radius 1000000.0 arcsec is outside"),
             (("--cone", "nan", 10, 2), "right ascension nan is outside"),
@@ -650,7 +650,7 @@ class TestParts:
 
     @pytest.mark.parametrize("text", ["", "much", "2XB", "1.2.3G", "-1G"])
     def test_size_of_nonsense_is_refused(self, text: str) -> None:
-        with pytest.raises(click.BadParameter, match="is no size"):
+        with pytest.raises(click.BadParameter, match="is not a size"):
             Size().convert(text, None, None)
 
     @pytest.mark.parametrize(("size", "text"), [(999, "999 B"), (20_100, "20.1 kB"), (3 * 10**12, "3.00 TB")])

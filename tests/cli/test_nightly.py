@@ -133,4 +133,4 @@ def test_no_places_at_all_is_told(store: Path) -> None:
 def test_list_that_is_no_text_is_told(store: Path, tmp_path: Path) -> None:
     (tmp_path / "list").write_bytes(b"\xff\xfe")
     result = call("append", store, "--from-file", tmp_path / "list")
-    assert (result.exit_code, "is no text" in result.stderr) == (2, True)
+    assert (result.exit_code, "is not text" in result.stderr) == (2, True)

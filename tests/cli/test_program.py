@@ -35,14 +35,14 @@ def test_file_environment_and_command_line_in_order(
 
 def test_defaults_are_of_every_command_that_has_the_option(config: Path, tmp_path: Path) -> None:
     config.write_text('[defaults]\nmemory = "nonsense"\n')
-    assert "'nonsense' is no size" in call("statistics", tmp_path / "none").output
+    assert "'nonsense' is not a size" in call("statistics", tmp_path / "none").output
     assert call("schema").exit_code == 0
 
 
 @pytest.mark.parametrize(
     ("text", "complaint"),
     [
-        ("[appendd]\nworkers = 1\n", "[appendd] is no command"),
+        ("[appendd]\nworkers = 1\n", "[appendd] is not a command"),
         ("[append]\nworker = 1\n", "[append] worker: the command has no such option"),
         ("[defaults]\nworker = 1\n", "[defaults] worker: no command has such an option"),
         ("[view.delta]\nnothing = 1\n", "[delta] nothing: the command has no such option"),

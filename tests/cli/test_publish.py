@@ -128,10 +128,10 @@ def test_publish_of_corrections_asks_for_programs_or_to_be_allowed(
         (("tar", "--release", "{scope}"), "give a region: --cone, --polygon or --moc"),
         (("tar", "--release", "{scope}", "--cone", 0, 0, "1deg", "--polygon", "0 0 1 0 0 1"), "contradict each other"),
         (("tar", "--release", "{scope}", "--cone", 0, 0, 8), "radius 8 has no unit; expected something like 2deg"),
-        (("tess", "--sector", 14, "--release", "{scope}", "--cone", 0, 0, "8x"), "radius '8x' is no angle"),
+        (("tess", "--sector", 14, "--release", "{scope}", "--cone", 0, 0, "8x"), "radius '8x' is not an angle"),
         (("tar", "--release", "{scope}", "--polygon", "0 0 x"), "expected 'RA DEC RA DEC ...'"),
         (("tar", "--release", "{scope}", "--polygon", "0 0 1 0"), "a polygon of 4 numbers; expected pairs"),
-        (("tar", "--release", "{scope}", "--cone", 0, 0, "1deg", "--since", "soon"), "'soon' is no date"),
+        (("tar", "--release", "{scope}", "--cone", 0, 0, "1deg", "--since", "soon"), "'soon' is not a date"),
         (("tar", "--release", "{scope}", "--cone", 0, 0, "1deg", "--since", 58400, "--until", 58300),
          "the dates end before they start"),
     ],
@@ -168,7 +168,7 @@ def test_publish_and_query_of_a_sky_map_given_as_moc_are_refused(scene: Scene, s
     for command in (("publish", "tar", scene.store, tmp_path / "out.tar", "--release", scope), ("query", scene.store)):
         result = call(*command, *moc)
         assert (result.exit_code, result.stdout) == (2, "")
-        assert "skymap.fits is no MOC: it is a multi-order sky map (columns UNIQ, PROBDENSITY)" in result.stderr
+        assert "skymap.fits is not a MOC: it is a multi-order sky map (columns UNIQ, PROBDENSITY)" in result.stderr
     assert not (tmp_path / "out.tar").exists()
 
 

@@ -251,9 +251,9 @@ def test_unit_that_comes_after_the_end_does_nothing(store: Path, planned: Path) 
     ("words", "said"),
     [
         (["--unit", "99"], "unit 99: "),
-        (["--unit", "3-1"], "'3-1' are no numbers"),
-        (["--unit", "x"], "'x' are no numbers"),
-        (["--share", "4/4"], "'4/4' is no part"),
+        (["--unit", "3-1"], "'3-1' are not numbers"),
+        (["--unit", "x"], "'x' are not numbers"),
+        (["--share", "4/4"], "'4/4' is not a part"),
         ([], "Give one of --unit, --share and --count."),
         (["--unit", "0", "--count"], "Give one of --unit, --share and --count."),
     ],

@@ -90,7 +90,7 @@ def test_objectid_base_generation_without_digit_raises(generation: int) -> None:
     ],
 )
 def test_unit_of_objectid_no_objectid_raises(objectid: int, why: str) -> None:
-    with pytest.raises(ValueError, match=f"{objectid} is no objectid: .*{why}"):
+    with pytest.raises(ValueError, match=f"{objectid} is not an objectid: .*{why}"):
         unit_of_objectid(objectid)
 
 

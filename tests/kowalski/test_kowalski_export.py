@@ -271,7 +271,7 @@ class TestCursor:
     @pytest.mark.parametrize("content", ["", "{}", "[1]", '{"format": "x", "version": 1, "digest": "y"}', "\0"])
     def test_that_is_none_is_refused(self, store: ztfmatch.Store, tmp_path: Path, content: str) -> None:
         (tmp_path / "cursor.json").write_text(content)
-        with pytest.raises(ConfigError, match=r"cursor.json is no cursor of 'ztfmatch export kowalski', or a damaged"):
+        with pytest.raises(ConfigError, match=r"cursor.json is not a cursor of 'ztfmatch export kowalski'"):
             export(store, tmp_path / "out", cursor=tmp_path / "cursor.json")
         assert (tmp_path / "cursor.json").read_text() == content
 

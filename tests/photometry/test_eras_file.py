@@ -29,7 +29,7 @@ def test_read_eras_dates_and_mjd_agree_with_astropy(tmp_path: Path) -> None:
         ("begin,end\n2018-09-30,2018-03-17\n", "era 1 ends 2018-03-17, not after its begin 2018-09-30.*reversed"),
         ("begin\n2018-03-17\n2018-03-17\n", "era 2 begins 2018-03-17, as the one above it"),
         ("begin\nyesterday\n", "era 1, begin: 'yesterday' is neither an ISO date nor an MJD"),
-        ("begin\n2458300.5\n", "2458300.5 is no MJD of 2000 to 2099"),
+        ("begin\n2458300.5\n", "2458300.5 is not an MJD of 2000 to 2099"),
         ("start\n58000\n", "a column begin"), ("", "at least one era"), ("begin\n", "at least one era"),
     ],
 )  # fmt: skip

@@ -326,7 +326,7 @@ BAD: dict[str, tuple[Callable[[], Query], str]] = {
     "wide": (lambda: Query(polygon=(0, 0, 120, 0, 240, 0)), "reaches more than 80 degrees"),
     "moc": (lambda: Query(moc="nowhere.fits"), "nowhere.fits: cannot be read"),
     "same vertex": (lambda: Query(polygon=(9, 90, 0, 0, 99, 90)), "fewer than three different vertices"),
-    "id": (lambda: Query(objectids=[5]), "5 is no objectid"),
+    "id": (lambda: Query(objectids=[5]), "5 is not an objectid"),
     "huge id": (lambda: Query(objectids=[10**20]), "expected integers of 64 bits"),
     "unsigned id": (
         lambda: Query(objectids=[2**63]),
@@ -545,11 +545,11 @@ def test_radius_of_a_cone_with_its_unit_is_understood_by_every_question(
 @pytest.mark.parametrize(
     ("radius", "said"),
     [
-        ("2parsec", "radius '2parsec' is no angle; expected something like 2deg, 3arcmin or 120arcsec"),
-        ("2'3", 'radius "2\'3" is no angle'),
-        ("deg", "radius 'deg' is no angle"),
-        ("1-2deg", "radius '1-2deg' is no angle"),
-        ("", "radius '' is no angle"),
+        ("2parsec", "radius '2parsec' is not an angle; expected something like 2deg, 3arcmin or 120arcsec"),
+        ("2'3", 'radius "2\'3" is not an angle'),
+        ("deg", "radius 'deg' is not an angle"),
+        ("1-2deg", "radius '1-2deg' is not an angle"),
+        ("", "radius '' is not an angle"),
         ("-1deg", "radius -3600.0 arcsec is outside"),
         ("181deg", "radius 651600.0 arcsec is outside"),
         ("nandeg", "radius nan arcsec is outside"),
@@ -595,7 +595,7 @@ def test_cone_of_a_query_finds_what_objects_finds_and_keeps_the_positions(
 
 @pytest.mark.parametrize("number", [10**20, 2**63, 5])
 def test_objects_by_what_is_no_objectid_are_refused(snapshot: Snapshot, number: int) -> None:
-    with pytest.raises(ConfigError, match=r"5 is no objectid|expected an integer of 64 bits"):
+    with pytest.raises(ConfigError, match=r"5 is not an objectid|expected an integer of 64 bits"):
         snapshot.objects(objectid=number)
 
 

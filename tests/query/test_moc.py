@@ -58,21 +58,21 @@ def test_read_moc_joins_pixels_that_touch_or_overlap(tmp_path: Path) -> None:
         (b"", "is an empty MOC"),
         (b"{}", "is an empty MOC"),
         (b"29/", "is an empty MOC"),
-        (b"hello", "is no MOC: 'hello'; expected order/pixel"),
-        (b"5", "is no MOC: order -1"),
-        (b"0/12", "is no MOC: pixels 12 to 12 of order 0; expected 0..11"),
-        (b"30/1", "is no MOC: order 30; expected 0..29"),
-        (b'{"a": [1]}', "is no MOC"),
-        (b'{"1": 5}', "is no MOC: order 1 has 5; expected a list of pixels"),
-        (b'{"1": "55"}', "is no MOC: order 1 has '55'"),
-        (b'{"1": [0.5]}', r"is no MOC: order 1 has \[0.5\]"),
-        (b"3/7-5", "is no MOC: pixels 7 to 5 of order 3"),
-        (gzip.compress(b"3/5", mtime=0)[:-9], "is no MOC"),
-        (gzip.compress(b"3/5 and more", mtime=0), "is no MOC: 'and'"),
-        (b"{", "is no MOC"),
-        (b'{"1": ' + b"[" * 100_000, "is no MOC"),
-        (b"\xff\xfe", "is no MOC"),
-        (b"SIMPLE  =", "is no MOC"),
+        (b"hello", "is not a MOC: 'hello'; expected order/pixel"),
+        (b"5", "is not a MOC: order -1"),
+        (b"0/12", "is not a MOC: pixels 12 to 12 of order 0; expected 0..11"),
+        (b"30/1", "is not a MOC: order 30; expected 0..29"),
+        (b'{"a": [1]}', "is not a MOC"),
+        (b'{"1": 5}', "is not a MOC: order 1 has 5; expected a list of pixels"),
+        (b'{"1": "55"}', "is not a MOC: order 1 has '55'"),
+        (b'{"1": [0.5]}', r"is not a MOC: order 1 has \[0.5\]"),
+        (b"3/7-5", "is not a MOC: pixels 7 to 5 of order 3"),
+        (gzip.compress(b"3/5", mtime=0)[:-9], "is not a MOC"),
+        (gzip.compress(b"3/5 and more", mtime=0), "is not a MOC: 'and'"),
+        (b"{", "is not a MOC"),
+        (b'{"1": ' + b"[" * 100_000, "is not a MOC"),
+        (b"\xff\xfe", "is not a MOC"),
+        (b"SIMPLE  =", "is not a MOC"),
     ],
 )
 def test_read_moc_of_what_is_none_is_refused(tmp_path: Path, content: bytes, said: str) -> None:
@@ -87,7 +87,7 @@ def test_read_moc_that_unpacks_to_more_than_a_map_has_is_refused_early(
 ) -> None:
     monkeypatch.setattr(moc, "_MAX_BYTES", 1000)
     (tmp_path / "moc.txt.gz").write_bytes(gzip.compress(b"3/5" + b" " * 998))
-    with pytest.raises(ConfigError, match="is no MOC: unpacked, it has more than 1000 bytes"):
+    with pytest.raises(ConfigError, match="is not a MOC: unpacked, it has more than 1000 bytes"):
         read_moc(tmp_path / "moc.txt.gz")
     (tmp_path / "moc.txt.gz").write_bytes(gzip.compress(b"3/5" + b" " * 997))
     assert len(read_moc(tmp_path / "moc.txt.gz")) == 1
@@ -124,40 +124,40 @@ def write_table(path: Path, columns: dict[str, tuple[str, Any]], **header: Any) 
         (
             {"UNIQ": ("K", UNIQUE), "PROBDENSITY": ("D", UNIQUE / 48), "DISTMU": ("D", UNIQUE)},
             HEALPIX | {"ORDERING": "NUNIQ", "MOCORDER": 1, "INDXSCHM": "EXPLICIT"},
-            r"is no MOC: it is a multi-order sky map \(columns UNIQ, PROBDENSITY, DISTMU\), which covers the sky",
+            r"is not a MOC: it is a multi-order sky map \(columns UNIQ, PROBDENSITY, DISTMU\), which covers the sky",
         ),
         (
             {"PIXEL": ("K", np.arange(10)), "SIGNAL": ("D", np.ones(10))},
             HEALPIX | {"ORDERING": "NESTED", "NSIDE": 64, "INDXSCHM": "EXPLICIT", "OBJECT": "PARTIAL"},
-            r"is no MOC: it is a HEALPix map in NESTED order \(columns PIXEL, SIGNAL\)",
+            r"is not a MOC: it is a HEALPix map in NESTED order \(columns PIXEL, SIGNAL\)",
         ),
         (
             {"HITS": ("J", UNIQUE)},
             HEALPIX | {"ORDERING": "RING", "NSIDE": 2, "INDXSCHM": "IMPLICIT"},
-            r"is no MOC: it is a HEALPix map in RING order \(columns HITS\)",
+            r"is not a MOC: it is a HEALPix map in RING order \(columns HITS\)",
         ),
-        ({"OBJID": ("K", UNIQUE)}, {}, r"is no MOC: it is a table \(columns OBJID\); expected one column of integers"),
+        ({"OBJID": ("K", UNIQUE)}, {}, r"is not a MOC: it is a table \(columns OBJID\); expected one column"),
         (
             {"PROB": ("D", UNIQUE)},
             HEALPIX | {"ORDERING": "NUNIQ"},
-            r"is no MOC: it is a table \(columns PROB\); expected one column of integers, and ORDERING NUNIQ or RANGE",
+            r"is not a MOC: it is a table \(columns PROB\); expected one column of integers, and ORDERING",
         ),
         (
             {"UNIQ": ("K", UNIQUE)},
             HEALPIX | {"ORDERING": "NUNIQ", "COORDSYS": "G"},
-            "is no MOC: it is a coverage map with MOCDIM SPACE, COORDSYS G; expected SPACE and C",
+            "is not a MOC: it is a coverage map with MOCDIM SPACE, COORDSYS G; expected SPACE and C",
         ),
         (
             {"RANGE": ("K", UNIQUE)},
             {"ORDERING": "RANGE", "MOCDIM": "TIME"},
-            "is no MOC: it is a coverage map with MOCDIM TIME, COORDSYS C; expected SPACE and C",
+            "is not a MOC: it is a coverage map with MOCDIM TIME, COORDSYS C; expected SPACE and C",
         ),
-        ({"RANGE": ("K", [10, 5])}, {"ORDERING": "RANGE"}, "is no MOC: a range that ends before it begins"),
-        ({"RANGE": ("K", [5, 10, 20])}, {"ORDERING": "RANGE"}, "is no MOC: 3 bounds of format K; expected pairs"),
+        ({"RANGE": ("K", [10, 5])}, {"ORDERING": "RANGE"}, "is not a MOC: a range that ends before it begins"),
+        ({"RANGE": ("K", [5, 10, 20])}, {"ORDERING": "RANGE"}, "is not a MOC: 3 bounds of format K; expected pairs"),
         (
             {"RANGE": ("J", [5, 10])},
             {"ORDERING": "RANGE"},
-            "is no MOC: 2 bounds of format J; expected pairs of 64 bits",
+            "is not a MOC: 2 bounds of format J; expected pairs of 64 bits",
         ),
     ],
 )
@@ -175,7 +175,7 @@ def test_read_moc_of_fits_that_is_no_coverage_map_says_what_it_is(
 def test_read_moc_of_fits_without_a_table_is_refused(tmp_path: Path) -> None:
     fits = pytest.importorskip("astropy.io.fits")
     fits.HDUList([fits.PrimaryHDU(), fits.ImageHDU(np.zeros((3, 3)))]).writeto(tmp_path / "image.fits")
-    with pytest.raises(ConfigError, match=r"image.fits is no MOC: it is a FITS file without a table"):
+    with pytest.raises(ConfigError, match=r"image.fits is not a MOC: it is a FITS file without a table"):
         read_moc(tmp_path / "image.fits")
 
 
@@ -185,5 +185,5 @@ def test_read_moc_of_fits_that_was_cut_is_refused(tmp_path: Path, blocks: int) -
     path = write_table(tmp_path / "moc.fits", {"RANGE": ("K", np.arange(800))}, ORDERING="RANGE", COORDSYS="C")
     assert len(read_moc(path)) == 400
     path.write_bytes(path.read_bytes()[: -blocks * 2880])
-    with pytest.raises(ConfigError, match=r"moc.fits is no MOC: buffer is too small"):
+    with pytest.raises(ConfigError, match=r"moc.fits is not a MOC: buffer is too small"):
         read_moc(path)

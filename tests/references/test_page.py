@@ -117,7 +117,7 @@ class TestBadInput:
 
     def test_audit_that_is_none(self, tmp_path: Path) -> None:
         pq.write_table(pa.table({"x": [1]}), tmp_path / "a.parquet")
-        with pytest.raises(MetadataError, match="is no audit: it has no column field"):
+        with pytest.raises(MetadataError, match="is not an audit: it has no column field"):
             make_page(PageInputs(tmp_path / "p", tmp_path / "a.parquet"), SETTINGS)
 
     def test_audit_without_references(self, tmp_path: Path) -> None:

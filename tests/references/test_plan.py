@@ -230,7 +230,7 @@ class TestCommand:
         (tmp_path / "x").write_text("no")
         words = ["--metadata", str(tmp_path / "m.parquet"), "--update", str(tmp_path / "x")]
         done = CliRunner().invoke(main, ["references", "plan", *words])
-        assert (done.exit_code, "is no plan" in done.stderr) == (2, True)
+        assert (done.exit_code, "is not a plan" in done.stderr) == (2, True)
 
     def test_files_of_another_kind_are_named(self, tmp_path: Path) -> None:
         """An audit for a plan, and a plan for an audit."""
@@ -238,11 +238,11 @@ class TestCommand:
         for name, table in (("m", images({500: 14})), ("plan", made), ("audit", audit_rows(unit(501)))):
             pq.write_table(table, tmp_path / f"{name}.parquet")
         command = ["references", "plan", "--metadata", str(tmp_path / "m.parquet")]
-        for option, name, kind in (("--audit", "plan", "audit"), ("--update", "audit", "plan")):
+        for option, name, kind in (("--audit", "plan", "an audit"), ("--update", "audit", "a plan")):
             file = str(tmp_path / f"{name}.parquet")
             done = CliRunner().invoke(main, [*command, option, file])
             assert done.exit_code == 2
-            assert done.stderr.startswith(f"ztfmatch: {file} is no {kind}: it has no column ")
+            assert done.stderr.startswith(f"ztfmatch: {file} is not {kind}: it has no column ")
 
     def test_plan_as_csv_has_its_lists_as_text(self, tmp_path: Path) -> None:
         pq.write_table(images({500: 20}), tmp_path / "m.parquet")

@@ -85,5 +85,5 @@ def test_rematch_takes_only_what_is_planned(tmp_path: Path) -> None:
 
 def test_file_that_is_no_plan(tmp_path: Path) -> None:
     (tmp_path / "plan.parquet").write_text("no")
-    with pytest.raises(MetadataError, match="is no plan"):
+    with pytest.raises(MetadataError, match="is not a plan"):
         check_returned(tmp_path / "plan.parquet", [str(tmp_path)], runner())

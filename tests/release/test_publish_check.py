@@ -76,7 +76,7 @@ def test_check_of_a_manifest_without_a_checksum_is_refused(products: Path, tmp_p
     shutil.copytree(products / "bulk", place)
     manifest = json.loads((place / "release.json").read_text())
     (place / "release.json").write_text(json.dumps(manifest | {"checksums": {}}))
-    with pytest.raises(BadInputError, match=r"release\.json is no manifest of a product: KeyError: 'sha256'"):
+    with pytest.raises(BadInputError, match=r"release\.json is not a manifest of a product: KeyError: 'sha256'"):
         check_product(place)
 
 
@@ -97,9 +97,9 @@ def test_init_writes_a_scope_of_the_public_program_and_never_over_a_file(tmp_pat
 
 
 def test_check_of_what_is_no_such_product_says_what_it_is(products: Path, tmp_path: Path) -> None:
-    with pytest.raises(BadInputError, match=r"no product of 'publish', or not whole: it has no release\.json"):
+    with pytest.raises(BadInputError, match=r"not a product of 'publish': it has no release\.json"):
         check_product(tmp_path)
-    with pytest.raises(ConfigError, match="no directory that 'publish hats', 'objects' or 'bulk' made"):
+    with pytest.raises(ConfigError, match="is not a directory that 'publish hats', 'objects' or 'bulk' made"):
         check_product(tmp_path / "x.tar")
     (tmp_path / "release.json").write_text('{"product": "tar"}')
     with pytest.raises(ConfigError, match=r"unpacked of a tar file: run 'md5sum -c checksum\.md5' in it"):

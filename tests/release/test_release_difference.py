@@ -164,9 +164,9 @@ def test_links_of_no_objects_are_none(place: Path) -> None:
 def test_comparison_of_what_are_no_two_products_of_a_kind_is_refused(place: Path, tmp_path: Path) -> None:
     with pytest.raises(ConfigError, match="'hats objects'; expected two of one of"):
         Comparison(place / "dr1" / "hats", place / "dr2" / "objects")
-    with pytest.raises(ConfigError, match="no directory that 'publish hats', 'objects' or 'bulk' made"):
+    with pytest.raises(ConfigError, match="is not a directory that 'publish hats', 'objects' or 'bulk' made"):
         Comparison(place / "dr1" / "hats", tmp_path / "nothing")
-    with pytest.raises(BadInputError, match="no product of 'publish', or not whole: it has no"):
+    with pytest.raises(BadInputError, match="not a product of 'publish': it has no"):
         Comparison(tmp_path, place / "dr1" / "hats")
 
 

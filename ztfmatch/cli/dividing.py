@@ -66,7 +66,7 @@ def read_record(storage: Storage, path: str) -> dict[str, object] | None:
     except FileNotFoundError:
         return None
     except ValueError as error:
-        raise ConfigError(f"{storage.root}/{path} is no record of a command: {error}") from None
+        raise ConfigError(f"{storage.root}/{path} is not a record of a command: {error}") from None
 
 
 def end_if_finished(storage: Storage) -> None:

@@ -149,13 +149,13 @@ def lines_of(path: str) -> Iterator[str]:
     Raises
     ------
     click.UsageError
-        If it is no text.
+        If it is not text.
     """
     try:
         with click.open_file(path, encoding="utf-8") as lines:
             yield from (place for line in lines if (place := line.rstrip("\n")).strip())
     except UnicodeDecodeError:
-        raise click.UsageError(f"--from-file {path} is no text; expected a place a line.") from None
+        raise click.UsageError(f"--from-file {path} is not text; expected a place a line.") from None
 
 
 def listed(path: str) -> Sequence[str]:
@@ -259,7 +259,7 @@ def polygon_numbers(text: str | None) -> tuple[float, ...] | None:
     try:
         return None if text is None else tuple(float(word) for word in text.replace(",", " ").split())
     except ValueError:
-        raise click.UsageError(f"--polygon {text!r} are no numbers; expected 'RA DEC RA DEC ...'.") from None
+        raise click.UsageError(f"--polygon {text!r} are not numbers; expected 'RA DEC RA DEC ...'.") from None
 
 
 def _resources(workers: int, scheduler: str | None, cluster: str | None, memory: int, wait: float | None,

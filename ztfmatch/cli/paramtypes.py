@@ -43,7 +43,7 @@ class Size(_Read):
         """Bytes of the text."""
         match = re.fullmatch(r"\s*(\d+\.?\d*|\.\d+)\s*([kmg]i?)?b?\s*", str(value), re.IGNORECASE)
         if match is None:
-            raise ValueError(f"{value!r} is no size; expected something like 2GiB or 800MB")
+            raise ValueError(f"{value!r} is not a size; expected something like 2GiB or 800MB")
         return int(float(match[1]) * _UNITS[(match[2] or "").lower()])
 
 
@@ -73,7 +73,7 @@ class Numbers(_Read):
         for part in str(value).split(","):
             match = re.fullmatch(r"\s*(\d{1,7})(?:-(\d{1,7}))?\s*", part)
             if match is None or int(match[2] or match[1]) < int(match[1]):
-                raise ValueError(f"{value!r} are no numbers; expected something like 7, 3-17 or 0,4-6.")
+                raise ValueError(f"{value!r} are not numbers; expected something like 7, 3-17 or 0,4-6.")
             numbers += range(int(match[1]), int(match[2] or match[1]) + 1)
         return tuple(numbers)
 
@@ -102,7 +102,7 @@ class Share(_Read):
         """Number of the part, from 0, and how many there are."""
         match = re.fullmatch(r"(\d{1,9})/(\d{1,9})", str(value))
         if match is None or not int(match[1]) < int(match[2]):
-            raise ValueError(f"{value!r} is no part; expected one of 0/N to N-1/N.")
+            raise ValueError(f"{value!r} is not a part; expected one of 0/N to N-1/N.")
         return int(match[1]), int(match[2])
 
 
@@ -180,7 +180,7 @@ class Date(_Read):
             plain: Any = float(value) if value.replace(".", "", 1).isdigit() else datetime.datetime.fromisoformat(value)
             return mjd_of(plain, 0.0) or 0.0
         except ValueError:
-            raise ValueError(f"{value!r} is no date; expected something like 2018-11-15, or an MJD") from None
+            raise ValueError(f"{value!r} is not a date; expected something like 2018-11-15, or an MJD") from None
 
 
 FILE: Final = click.Path(exists=True, dir_okay=False, path_type=Path)

@@ -154,7 +154,7 @@ def _of_group(group: click.Group, ctx: click.Context, said: Json, general: Json,
     path, used = file
     for name, value in said.items():
         if name not in group.commands or not isinstance(value, dict):
-            raise click.UsageError(f"{path}: [{name}] is no command; expected such as [append], or [{DEFAULTS}].")
+            raise click.UsageError(f"{path}: [{name}] is not a command; expected such as [append], or [{DEFAULTS}].")
     made: Json = {}
     for name, command in group.commands.items():
         own = said.get(name, {})

@@ -342,7 +342,7 @@ class CalibrateConfig(Validated):
     def _validate(self) -> None:
         self._validate_terms()
         if not 5.0 <= self.bright < self.faint <= 25.0:
-            raise ConfigError(f"magnitudes {self.bright} to {self.faint} are no range within 5..25")
+            raise ConfigError(f"magnitudes {self.bright} to {self.faint} are not a range within 5..25")
         if abs(self.magnitude_bins * self.magnitude_step - (self.faint - self.bright)) > 1e-6:
             raise ConfigError(
                 f"magnitude_step {self.magnitude_step} does not divide the range {self.bright} to {self.faint}"

@@ -166,7 +166,7 @@ def unit_of_objectid(objectid: int) -> Unit:
     Raises
     ------
     ValueError
-        If the number is no objectid.
+        If the number is not an objectid.
     """
     field, rest = divmod(int(objectid), 10**12)
     fid, rest = divmod(rest, 10**11)
@@ -174,7 +174,7 @@ def unit_of_objectid(objectid: int) -> Unit:
     try:
         return Unit(field, rcid_of(ccdid, rest // 10**8), fid)
     except ValueError as error:
-        raise ValueError(f"{objectid} is no objectid: {error}") from None
+        raise ValueError(f"{objectid} is not an objectid: {error}") from None
 
 
 def unit_columns(objectid: Any) -> tuple[Any, Any, Any]:
@@ -254,7 +254,7 @@ def mjd_of_fracday(fracday: int) -> float:
     Raises
     ------
     ValueError
-        If it is no date.
+        If it is not a date.
     """
     import datetime
 

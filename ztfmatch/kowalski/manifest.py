@@ -127,7 +127,7 @@ def _check(file: LinesFile) -> None:
     if file.collection not in COLLECTIONS or file.action not in ACTIONS:
         raise ValueError(f"{file.path!r} is to {file.action} {file.collection}")
     if "/" in file.path or not file.path.endswith(tuple(f".jsonl{suffix}" for suffix in SUFFIXES.values())):
-        raise ValueError(f"{file.path!r} is no file of an export")
+        raise ValueError(f"{file.path!r} is not a file of an export")
 
 
 @dataclass(frozen=True)
@@ -162,7 +162,7 @@ def read_cursor(path: Path) -> Cursor | None:
     try:
         return msgspec.convert(_of_format(content, _CURSOR_FORMAT), Cursor)
     except ValueError as error:
-        raise ConfigError(f"{path} is no cursor of 'ztfmatch export kowalski', or a damaged one: {error}") from None
+        raise ConfigError(f"{path} is not a cursor of 'ztfmatch export kowalski', or a damaged one: {error}") from None
 
 
 def check_cursor(path: Path, cursor: Cursor, store: str, root: str, scope: Json) -> None:

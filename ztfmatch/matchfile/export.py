@@ -88,7 +88,7 @@ def export_matchfiles(snapshot: SnapshotFiles, output: Path, units: UnitFilter, 
     Raises
     ------
     ConfigError
-        If no unit is taken, or several are and ``output`` is no directory; if h5py is not installed.
+        If no unit is taken, or several are and ``output`` is not a directory; if h5py is not installed.
     StorageError
         If a file cannot be written.
     """

@@ -78,7 +78,7 @@ def export_survey_tables(
     CorrectionsError
         If the directory is none, or damaged.
     ConfigError
-        If the set is of an older version, with one value a cell, the output is there, or the time is no MJD.
+        If the set is of an older version, with one value a cell, the output is there, or the time is not an MJD.
     """
     corrections, output = Path(corrections), Path(output)
     if mjd is not None:

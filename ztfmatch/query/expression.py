@@ -163,7 +163,7 @@ def parse_condition(text: str, kinds: Mapping[str, pa.DataType], option: str = "
     Raises
     ------
     ConfigError
-        If it cannot be read, names something that is no column, or compares what cannot be compared.
+        If it cannot be read, names something that is not a column, or compares what cannot be compared.
     """
     try:
         condition = Condition(tuple(_part(node, kinds) for node in _conjuncts(_parsed(text))))
@@ -246,7 +246,7 @@ class _Reader:
             return self._compared(node)
         if isinstance(node, ast.Call) and getattr(node.func, "id", "") == "isnull":
             return _Truth(self._called(node), _UNKNOWN, _UNKNOWN)
-        raise _UnreadableError(f"{ast.unparse(node)!r} is no condition; {_ALLOWED}")
+        raise _UnreadableError(f"{ast.unparse(node)!r} is not a condition; {_ALLOWED}")
 
     def _compared(self, node: ast.Compare) -> _Truth:
         sides = [node.left, *node.comparators]
@@ -315,7 +315,7 @@ class _Reader:
             return _apply(_ARITHMETIC[type(node.op)], self.number(node.left), self.number(node.right))
         if isinstance(node, ast.Call):
             return self._called(node)
-        raise _UnreadableError(f"{ast.unparse(node)!r} is no value; {_ALLOWED}")
+        raise _UnreadableError(f"{ast.unparse(node)!r} is not a value; {_ALLOWED}")
 
     def number(self, node: ast.expr) -> Any:
         """A value to compute with."""

@@ -145,7 +145,7 @@ def tiles_of_ids(snapshot: SnapshotFiles, ids: Iterable[int]) -> list[Tile]:
     Raises
     ------
     ConfigError
-        If a number is no objectid.
+        If a number is not an objectid.
     """
     try:
         units = {unit_of_objectid(one) for one in {int(one) // IDS_OF_A_UNIT: int(one) for one in ids}.values()}

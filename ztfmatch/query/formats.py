@@ -32,7 +32,7 @@ SUFFIXES: Final = {
 """Format by how a file's name ends."""
 
 FILES_ONLY: Final = frozenset({"parquet", "arrow", "fits"})
-"""Formats that are no text."""
+"""Formats that are not text."""
 
 _ASTROPY: Final = {"ecsv": "ascii.ecsv", "fits": "fits", "votable": "votable"}
 

@@ -72,7 +72,7 @@ def find_stars(snapshot: SnapshotFiles, starids: Sequence[int] | None = None, co
     Raises
     ------
     ConfigError
-        If the snapshot has no stars, a number is no starid, or neither or both are given.
+        If the snapshot has no stars, a number is not a starid, or neither or both are given.
     """
     require_stars(snapshot)
     if (starids is None) == (cone is None):
@@ -91,7 +91,7 @@ def _starids(given: Sequence[int]) -> Ids:
     """Starids, ascending, without duplicates."""
     ids = distinct_ids(given)
     if (bad := ids[~is_starid(ids)]).size:
-        raise ConfigError(f"{bad[0]} is no starid: expected a number of 18 digits")
+        raise ConfigError(f"{bad[0]} is not a starid: expected a number of 18 digits")
     return ids
 
 

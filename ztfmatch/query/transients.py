@@ -26,14 +26,14 @@ def find_transients(snapshot: SnapshotFiles, selection: Selection) -> pa.Table:
     Raises
     ------
     ConfigError
-        If a number is no transientid.
+        If a number is not a transientid.
     """
     if selection.cone is not None:
         return _in_cone(snapshot, selection.cone)
     ids = sorted(set(selection.objectids or ()))
     bad = [number for number in ids if number <= MAX_OBJECTID]
     if bad:
-        raise ConfigError(f"{bad[0]} is no transientid: those are above {MAX_OBJECTID}")
+        raise ConfigError(f"{bad[0]} is not a transientid: those are above {MAX_OBJECTID}")
     return _read(snapshot, _tiles_of_ids(snapshot, ids), [(number, number) for number in ids])
 
 

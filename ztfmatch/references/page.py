@@ -81,8 +81,8 @@ def make_page(
     watch = Stopwatch()
     if inputs.output.exists():
         raise OutputExistsError(f"{inputs.output} is there already: give a new place for the page")
-    audit = read_rows(inputs.audit, "audit", AUDIT)
-    plan = None if inputs.plan is None else read_rows(inputs.plan, "plan", PLAN)
+    audit = read_rows(inputs.audit, "an audit", AUDIT)
+    plan = None if inputs.plan is None else read_rows(inputs.plan, "a plan", PLAN)
     if not audit.num_rows:
         raise ConfigError(f"{inputs.audit} has no reference, so there is nothing to show")
     text = render(_page(audit, plan, settings, snapshot, visits)).encode()

@@ -272,7 +272,7 @@ def update_plan(plan: pa.Table, source: ImageSource, settings: ReferenceSettings
     Raises
     ------
     MetadataError
-        If it is no plan, or metadata cannot be used.
+        If it is not a plan, or metadata cannot be used.
     ConfigError
         If the plan was made with other settings, or of another kind of source.
     """

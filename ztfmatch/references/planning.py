@@ -17,7 +17,7 @@ from ztfmatch.references.schema import AUDIT, PLAN
 from ztfmatch.references.schema.settings import ReferenceSettings
 
 
-def read_rows(path: Path, what: str, table: Table | None = None) -> pa.Table:
+def read_rows(path: Path, what: str, table: Table) -> pa.Table:
     """Rows of a Parquet file.
 
     Raises
@@ -28,10 +28,10 @@ def read_rows(path: Path, what: str, table: Table | None = None) -> pa.Table:
     try:
         rows = pq.read_table(path)
     except (pa.ArrowException, OSError) as error:
-        raise MetadataError(f"{path} is no {what}: {first_line(error)}; expected Parquet") from error
-    lacking = [name for name in (() if table is None else table.names) if name not in rows.column_names]
+        raise MetadataError(f"{path} is not {what}: {first_line(error)}; expected Parquet") from error
+    lacking = [name for name in table.names if name not in rows.column_names]
     if lacking:
-        raise MetadataError(f"{path} is no {what}: it has no column {lacking[0]}")
+        raise MetadataError(f"{path} is not {what}: it has no column {lacking[0]}")
     return rows
 
 
@@ -45,7 +45,7 @@ def plan_references(
     MetadataError
         If metadata or audit cannot be used.
     """
-    rows = None if audit is None else read_rows(audit, "audit", AUDIT)
+    rows = None if audit is None else read_rows(audit, "an audit", AUDIT)
     report = make_plan(source, rows, settings)
     known = Known.of(rows)
     tuned = pa.Table.from_pylist(retune(source, known, settings)) if tune else None
@@ -54,4 +54,4 @@ def plan_references(
 
 def update_references(plan: Path, source: ImageSource, settings: ReferenceSettings) -> PlanReport:
     """A plan brought up to date; see :func:`ztfmatch.references.plan.update_plan`."""
-    return update_plan(read_rows(plan, "plan", PLAN), source, settings)
+    return update_plan(read_rows(plan, "a plan", PLAN), source, settings)

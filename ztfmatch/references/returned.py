@@ -50,11 +50,11 @@ def check_returned(plan: str | os.PathLike[str], references: Sequence[str], runn
     Raises
     ------
     MetadataError
-        If it is no plan.
+        If it is not a plan.
     BadInputError
         If a reference is of a unit that the plan does not ask for, or none can be used.
     """
-    rows = read_rows(Path(plan), "plan", PLAN)
+    rows = read_rows(Path(plan), "a plan", PLAN)
     about_plan(rows)
     settings = ReferenceSettings()
     names = ["field", "rcid", "fid", "action", "predicted"]

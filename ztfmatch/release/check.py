@@ -126,7 +126,7 @@ def read_manifest(output: Path) -> Manifest:
         If it has no manifest that can be read.
     """
     if not output.is_dir():
-        raise ConfigError(f"{output} is no directory that 'publish hats', 'objects' or 'bulk' made")
+        raise ConfigError(f"{output} is not a directory that 'publish hats', 'objects' or 'bulk' made")
     path = output / MANIFEST_FILE
     try:
         content = path.read_bytes()
@@ -134,9 +134,9 @@ def read_manifest(output: Path) -> Manifest:
         manifest = None if of_tar else msgspec.json.decode(content, type=Manifest)
         _ = manifest and (manifest.counts["objects"], manifest.counts["epochs"], manifest.checksums["sha256"])
     except FileNotFoundError:
-        raise BadInputError(f"{output} is no product of 'publish', or not whole: it has no {MANIFEST_FILE}") from None
+        raise BadInputError(f"{output} is not a product of 'publish': it has no {MANIFEST_FILE}") from None
     except (OSError, ValueError, KeyError) as error:
-        raise BadInputError(f"{path} is no manifest of a product: {type(error).__name__}: {error}") from None
+        raise BadInputError(f"{path} is not a manifest of a product: {type(error).__name__}: {error}") from None
     if manifest is None:
         raise ConfigError(f"{output} was unpacked of a tar file: run 'md5sum -c checksum.md5' in it")
     return manifest

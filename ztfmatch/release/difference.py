@@ -110,7 +110,7 @@ class Comparison:
     Raises
     ------
     ConfigError, BadInputError
-        If one is no product, is of no kind that can be compared, or they are of different kinds.
+        If one is not a product, is of no kind that can be compared, or they are of different kinds.
     """
 
     before: Path

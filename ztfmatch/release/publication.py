@@ -116,7 +116,7 @@ class Publishing:
         OutputExistsError
             If something is at the output's place.
         ConfigError
-            If that is no local path, or its directory is not there.
+            If that is not a local path, or its directory is not there.
         SnapshotNotFoundError
             If a vacuum took the snapshot away.
         ScopeError

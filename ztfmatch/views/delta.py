@@ -65,7 +65,7 @@ def view_delta(snapshot: SnapshotFiles, output: Path) -> DeltaReport:
     Raises
     ------
     ConfigError
-        If the store is no local directory.
+        If the store is not a local directory.
     OutputExistsError
         If something else is there than a view of this store.
     CommitConflictError

@@ -55,7 +55,7 @@ def view_hats(snapshot: SnapshotFiles, output: Path, runner: Runner) -> HatsView
     Raises
     ------
     ConfigError
-        If the store is no local directory, has no detections, or a tile has several files whose objects overlap.
+        If the store is not a local directory, has no detections, or a tile has several files whose objects overlap.
     OutputExistsError
         If something is at the output's place.
     """

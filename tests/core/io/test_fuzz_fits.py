@@ -172,7 +172,7 @@ def test_catalog_cut_after_any_card_or_block_is_refused_until_its_rows_are_there
 
 
 def other_fits(kind: str, path: Path) -> bytes:
-    """FITS that is no catalog."""
+    """FITS that is not a catalog."""
     rows = np.zeros(5, [("sourceid", ">i4"), ("ra", ">f8")])
     hdu = {
         "image": lambda: fits.PrimaryHDU(np.zeros((50, 50), ">f4")),

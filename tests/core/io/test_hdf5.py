@@ -157,8 +157,8 @@ BAD = {
         lambda path: made(path, np.ones(2, [("x", "u1", 5000)])), "too-large", "has rows of 5000 bytes",
     ),
     "unknown filter": (lambda path: made(path, compression="lzf"), "compression", "compressed by lzf; .*ptrepack"),
-    "plain numbers": (lambda path: made(path, np.ones(5)), "layout", "/table is no table"),
-    "two dimensions": (lambda path: made(path, np.ones((5, 2), ROWS)), "layout", "/table is no table"),
+    "plain numbers": (lambda path: made(path, np.ones(5)), "layout", "/table is not a table"),
+    "two dimensions": (lambda path: made(path, np.ones((5, 2), ROWS)), "layout", "/table is not a table"),
 }  # fmt: skip
 
 

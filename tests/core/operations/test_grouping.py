@@ -282,7 +282,7 @@ def test_append_while_references_are_matched_again_leaves_its_tiles_to_be_groupe
 
 def test_transientid_that_is_none_raises(tmp_path: Path) -> None:
     storage = make_store(tmp_path / "s", references(tmp_path))
-    with pytest.raises(ConfigError, match=r"679 is no transientid: those are above 9999999999999999"):
+    with pytest.raises(ConfigError, match=r"679 is not a transientid: those are above 9999999999999999"):
         ztfmatch.Store(storage).snapshot().transients(679)
     unknown = ztfmatch.Store(storage).snapshot().transients(transientid_of(FRACDAY * 100 + 20, 7))
     assert unknown.num_rows == 0

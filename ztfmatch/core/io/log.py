@@ -108,7 +108,7 @@ class Change:
     note: str | None = None
 
     def __post_init__(self) -> None:
-        """A note that is no text, such as the number of a night, becomes one."""
+        """A note that is not text, such as the number of a night, becomes one."""
         object.__setattr__(self, "note", None if self.note is None else str(self.note))
 
 

@@ -71,7 +71,7 @@ def _plain(content: bytes) -> Json:
     except RecursionError:
         raise ValueError("it is nested too deeply for a record") from None
     if not isinstance(record, dict):
-        raise ValueError(f"{str(record)[:40]} is no record")
+        raise ValueError(f"{str(record)[:40]} is not a record")
     said = record.pop(_DIGEST, None)
     if said != _digest(record):
         raise ValueError("its content is not what its digest says")

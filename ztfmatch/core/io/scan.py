@@ -172,7 +172,7 @@ def _bounds_table(table: Table, known: dict[str, list[tuple[Any, Any]]], names: 
     for name in sorted(names):
         for side, prefix in enumerate(("min", "max")):
             values = [pair[side] for pair in known[name]]
-            columns[f"{prefix}_{name}"] = pa.array(values, plain_type(table, name), from_pandas=True)  # NaN is no bound
+            columns[f"{prefix}_{name}"] = pa.array(values, plain_type(table, name), from_pandas=True)  # NaN: unknown
     return pa.table(columns)
 
 

@@ -248,7 +248,7 @@ def open_snapshot(storage: Storage, number: int | None = None) -> SnapshotFiles:
     StoreDamagedError
         If its files are not what was written.
     ConfigError
-        If ``number`` is no whole number.
+        If ``number`` is not a whole number.
     """
     config = storefile.read_config(storage)
     if number is None:

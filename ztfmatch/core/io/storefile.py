@@ -55,7 +55,7 @@ def create_store(storage: Storage, config: StoreConfig) -> None:
     StoreFormatError
         If a store of other settings is there.
     StoreExistsError
-        If something is there that is no store.
+        If something is there that is not a store.
     """
     check_free(storage)
     content = _StoreFile(FORMAT, FORMAT_VERSION, "ZTF", uuid.uuid4().hex, **asdict(config))

@@ -79,7 +79,7 @@ def rollback(storage: Storage, number: int, dry_run: bool = False, note: str | N
     CommitConflictError
         If another writer committed meanwhile.
     ConfigError
-        If ``number`` is no whole number.
+        If ``number`` is not a whole number.
     """
     watch = Stopwatch()
     number = checked_value(number, int, "snapshot")

@@ -98,7 +98,7 @@ def init_store(
     BadInputError
         If none of the references can be used, or ``strict`` and one is bad or misnamed.
     StoreExistsError
-        If there is a store made of other references, or something that is no store.
+        If there is a store made of other references, or something that is not a store.
     """
     watch = Stopwatch()
     config.validate()

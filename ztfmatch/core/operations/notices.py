@@ -64,7 +64,7 @@ def odd_programs(odd: Sequence[Row], new: int) -> list[Notice]:
     values = sorted({row[ODD_PROGRAM] for row in odd})
     named = ", ".join(values[:5]) + (" ..." if len(values) > 5 else "")
     text = f"of a program that is none of 1, 2 and 3 ({named}), and are in no release"
-    text += "; the store has it as it was, or null if it is no number of 8 bits"
+    text += "; the store has it as it was, or null if it is not a number of 8 bits"
     files = sorted({row["source"] for row in odd})
     return [Notice("odd-program", f"{len(odd):,} of {new:,} new exposures are {text}", files)]
 

@@ -62,7 +62,7 @@ def vacuum(storage: Storage, keep: int, grace_hours: float = VACUUM_GRACE_HOURS,
     Raises
     ------
     ConfigError
-        If ``keep`` is no whole number above 0, or ``grace_hours`` is negative or no number.
+        If ``keep`` is not a whole number above 0, or ``grace_hours`` is negative or no number.
     """
     watch = Stopwatch()
     keep = checked_value(keep, AtLeastOne, "keep")

@@ -248,7 +248,7 @@ class UnitsExecutor:
 
     units: Units
     inner: Executor
-    """Runs what is no unit."""
+    """Runs what is not a unit."""
     _taken: bool = False
 
     def outcomes(self, job: Job[Result]) -> Iterator[Outcome[Result]]:

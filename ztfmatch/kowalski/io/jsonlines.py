@@ -264,7 +264,7 @@ def _decompressed(content: bytes, path: str) -> Iterator[bytes]:
         first, *lines = chunk.split(b"\n")
         rest.append(first)
         if sum(map(len, rest)) > _LONGEST_LINE:
-            raise BadInputError(f"{path} has a line of more than {_LONGEST_LINE >> 20} MiB, which is no document")
+            raise BadInputError(f"{path} has a line of more than {_LONGEST_LINE >> 20} MiB, which is not a document")
         if lines:
             yield b"".join(rest)
             yield from lines[:-1]

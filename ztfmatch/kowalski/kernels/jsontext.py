@@ -27,7 +27,7 @@ Bytes = npt.NDArray[np.uint8]
 Offsets = npt.NDArray[np.int64]
 
 WIDEST: Final = 30
-"""Bytes of the longest cell that is no text, and room for a comma."""
+"""Bytes of the longest cell that is not text, and room for a comma."""
 
 _TEN: Final = np.uint64(10)
 

@@ -200,17 +200,17 @@ class Table:
     Raises
     ------
     CatalogError
-        If it is no table, or its rows are not in the file.
+        If it is not a table, or its rows are not in the file.
     """
 
     def __init__(self, node: Any, path: str) -> None:
         library = h5py()
         if not isinstance(node, library.Dataset):
-            raise CatalogError("layout", f"{path} is no table")
+            raise CatalogError("layout", f"{path} is not a table")
         with _reading():
             self.node, self.dtype, self._id = node, node.dtype, node.id
             if self.dtype.names is None or len(node.shape) != 1:
-                raise CatalogError("layout", f"{path} is no table")
+                raise CatalogError("layout", f"{path} is not a table")
             self.nrows: int = int(node.shape[0])
             self.chunk_rows: int = int((node.chunks or (1,))[0])
             self._check_place(path)

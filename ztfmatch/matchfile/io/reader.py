@@ -165,7 +165,7 @@ def open_matchfile(source: str) -> Iterator[Matchfile]:
     ConfigError
         If h5py is not installed.
     CatalogError
-        If it cannot be read, is no whole HDF5 file or no matchfile, or contradicts itself.
+        If it cannot be read, is not a whole HDF5 file or no matchfile, or contradicts itself.
     """
     with open_hdf5(source) as file:
         yield Matchfile(source, file)

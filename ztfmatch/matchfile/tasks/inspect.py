@@ -217,7 +217,7 @@ class _Inspection:
         }
 
     def _listed(self, row: Records) -> Row:
-        """What ``exposures`` says of one; ``fracday`` is None where it is no time near the start."""
+        """What ``exposures`` says of one; ``fracday`` is None where it is not a time near the start."""
         values = {name: row[name].item() for name in layout.EXPOSURES.names or ()}
         about = {ours: _known(values[theirs]) for ours, theirs in layout.LEDGER.items()}
         if about["exptime"] is not None and not 0.0 < about["exptime"] <= _LONGEST_S:

@@ -72,5 +72,5 @@ def _mjd(text: str | None, where: str) -> float:
         time = time if time.tzinfo else time.replace(tzinfo=datetime.UTC)
         value = time.timestamp() / 86_400.0 + _UNIX_EPOCH_MJD
     if not _PLAUSIBLE_MJD[0] <= value <= _PLAUSIBLE_MJD[1]:
-        raise MetadataError(f"{where}: {said} is no MJD of 2000 to 2099 ({_PLAUSIBLE_MJD[0]:.0f} on)")
+        raise MetadataError(f"{where}: {said} is not an MJD of 2000 to 2099 ({_PLAUSIBLE_MJD[0]:.0f} on)")
     return value

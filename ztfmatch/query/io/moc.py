@@ -40,7 +40,7 @@ def read_moc(path: Path) -> Ranges:
     Raises
     ------
     ConfigError
-        If it cannot be read, is no MOC of the sky in ICRS (but a sky map, say, which has values), or is empty.
+        If it cannot be read, is not a MOC of the sky in ICRS (but a sky map, say, which has values), or is empty.
     """
     try:
         content = path.read_bytes()
@@ -50,7 +50,7 @@ def read_moc(path: Path) -> Ranges:
         content = _unpacked(content) if content.startswith(_GZIP) else content
         ranges = _of_fits(content) if content.startswith(b"SIMPLE") else _of_text(content.decode("ascii"))
     except _UNREADABLE as error:
-        raise ConfigError(f"{path} is no MOC: {first_line(error)}") from None
+        raise ConfigError(f"{path} is not a MOC: {first_line(error)}") from None
     if not len(ranges):
         raise ConfigError(f"{path} is an empty MOC")
     return ranges
@@ -107,7 +107,7 @@ def _of_fits(content: bytes) -> Ranges:
 
 
 def _check_header(header: Any, columns: Any) -> None:
-    """Refuse a table of FITS that is no coverage map of the sky, and say what it is.
+    """Refuse a table of FITS that is not a coverage map of the sky, and say what it is.
 
     Sky maps have pixels too: those of a multi-order one (LIGO's), numbered as in a MOC, cover all of the sky, and those
     of a partial one are of one order. Which of them are meant hangs on their values.

@@ -94,7 +94,7 @@ def radius_of(given: Angle, unit: str, bare: str | None = "arcsec") -> float:
     Raises
     ------
     ConfigError
-        If it is no angle, or has no unit and should.
+        If it is not an angle, or has no unit and should.
     """
     if hasattr(given, "to_value") and getattr(given, "unit", None) is not None:
         return _of_quantity(given, unit, "radius")
@@ -103,7 +103,7 @@ def radius_of(given: Angle, unit: str, bare: str | None = "arcsec") -> float:
     try:
         number = float(match[1] if match else "")
     except ValueError:
-        raise ConfigError(f"radius {given!r} is no angle; {expected}") from None
+        raise ConfigError(f"radius {given!r} is not an angle; {expected}") from None
     of = (_SHORT.get(match[2], match[2]) if match and match[2] else None) or bare
     if of is None:
         raise ConfigError(f"radius {given} has no unit; {expected}")

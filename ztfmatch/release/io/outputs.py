@@ -87,7 +87,7 @@ def place_of(storage: Storage, path: str) -> Path:
     Raises
     ------
     ConfigError
-        If the storage is no local directory.
+        If the storage is not a local directory.
     """
     if storage.local_root is None:
         raise ConfigError(f"products are written to a local directory; {storage.root} is none")
@@ -103,7 +103,7 @@ def writing(storage: Storage, path: str) -> Iterator[HashedFile]:
     Raises
     ------
     ConfigError
-        If the storage is no local directory.
+        If the storage is not a local directory.
     """
     place = place_of(storage, path)
     place.parent.mkdir(parents=True, exist_ok=True)

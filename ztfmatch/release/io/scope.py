@@ -62,7 +62,7 @@ _MAX_FIELD: Final = 9999
 
 @dataclass(frozen=True)
 class Window:
-    """Dates of one program: MJD of the start of an exposure, ``since <= t < until``; None is no bound."""
+    """Dates of one program: MJD of the start of an exposure, ``since <= t < until``; None is not a bound."""
 
     programid: int
     since: float | None = None
