@@ -25,6 +25,9 @@ Lines that are here stay as they are."""
 ADDED = {5: {"stars", "members", "starlineage", "exposureterms", "colours", "starstatistics", "offsets"}}
 """Tables that came without a new format: to a store that lacks them they are empty."""
 
+BEFORE_RELEASE = {"flatdelta", "flatrms", "nflat", "clrcoeff"}
+"""Columns that every release of the format writes, and that stores made before the first of them lack."""
+
 
 def digest_of_tables() -> str:
     """Digest of what a reader relies on: which tables and columns there are, their order and types."""
@@ -33,7 +36,11 @@ def digest_of_tables() -> str:
             table.name,
             table.by_tile,
             table.sorted_by,
-            tuple((column.name, str(column.type), column.nullable) for column in table.columns if not column.later),
+            tuple(
+                (column.name, str(column.type), column.nullable)
+                for column in table.columns
+                if not column.later or column.name in BEFORE_RELEASE
+            ),
         )
         for table in TABLES.values()
         if table.name not in ADDED[FORMAT_VERSION]

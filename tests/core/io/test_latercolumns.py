@@ -12,9 +12,9 @@ from helpers import append, epochal_file, make_store, reference_file, rows_at
 from ztfmatch.core.io.parquet import DataFile, Destination, OpenFile, read_file_rows, write_file
 from ztfmatch.core.io.snapshot import open_snapshot
 from ztfmatch.core.io.storage import Storage
-from ztfmatch.core.schema import EXPOSURES
+from ztfmatch.core.schema import EXPOSURES, REFERENCES
 
-LATER = ["relscatter", "photometric"]
+LATER = ["relscatter", "photometric", "flatdelta", "flatrms", "nflat"]
 OLDER = replace(EXPOSURES, columns=tuple(column for column in EXPOSURES.columns if column.name not in LATER))
 
 
@@ -29,6 +29,7 @@ def older(tmp_path: Path) -> tuple[Storage, DataFile]:
 
 def test_columns_are_declared_later() -> None:
     assert EXPOSURES.later == set(LATER)
+    assert REFERENCES.later == {"clrcoeff"}
 
 
 @pytest.mark.parametrize("columns", [EXPOSURES.names, LATER, ["photometric", "exposureid"], ["relzp"]])
