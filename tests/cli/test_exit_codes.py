@@ -105,6 +105,8 @@ CASES: dict[str, tuple[int, Callable[[Places], Words], str]] = {
     "output: report": (2, lambda p: ("report", p.store, "--output", p.file), "is not a directory"),
     "output: calibrate": (2, lambda p: ("calibrate", p.store, "--ps1", "x", "-o", p.file), "is not a directory"),
     "output: matchfile": (2, lambda p: ("export", "matchfile", p.store, "-o", p.file), "does not exist"),
+    "output: matchfile, directory": (
+        2, lambda p: ("export", "matchfile", p.store, "-o", f"{p.place}/nowhere/"), "nowhere/' does not exist"),
     "output: kowalski": (2, lambda p: ("export", "kowalski", p.store, p.file, "--cursor", "c"), "is not a directory"),
     "output: kowalski, a file": (
         2, lambda p: ("export", "kowalski", p.store, p.file.parent, "--cursor", "c"), "is a file"),

@@ -189,7 +189,7 @@ def _held_lines(rows: Sequence[HeldOut]) -> list[str]:
     for held in dict.fromkeys(row.held for row in rows):
         mine = {row.term: row.taken_mmag for row in rows if row.held == held and row.taken_mmag is not None}
         for of, by_magnitude in (("systematics", False), ("these by magnitude", True)):
-            said = ", ".join(f"{term} {taken:.1f}" for term, taken in mine.items() if (" at " in term) == by_magnitude)
+            said = ", ".join(f"{term} {taken:z.1f}" for term, taken in mine.items() if (" at " in term) == by_magnitude)
             if said:
                 lines.append(f"Taken away of {of} on a fifth of the {held}, held out, mmag: {said}.")
     return lines

@@ -127,6 +127,8 @@ class OutputFile(click.Path):
     def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> Any:
         """Path of the file."""
         path = Path(str(super().convert(value, param, ctx)))
+        if str(value).endswith("/") and not path.is_dir():
+            self.fail(f"directory '{value}' does not exist.", param, ctx)
         if not path.parent.is_dir():
             self.fail(f"directory '{path.parent}' does not exist.", param, ctx)
         return path

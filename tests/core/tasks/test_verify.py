@@ -59,6 +59,12 @@ def violations(store: ztfmatch.Store) -> int:
     return sum(check.violations for check in store.verify().checks)
 
 
+def test_verify_counts_the_rows_that_it_checked(store: ztfmatch.Store) -> None:
+    report = store.verify()
+    checked = {check.check: check.checked for check in report.checks}
+    assert checked["order"] == checked["match"] == report.detections
+
+
 def test_verify_of_what_append_wrote_finds_nothing(store: ztfmatch.Store) -> None:
     assert violations(store) == 0
 
