@@ -111,7 +111,8 @@ def lay_seeds(seeds: SeedPositions, units: Iterable[Unit], tile: Tile, radius_ar
     near = in_tile_or_margin(fine, tile)
     owner = np.where(in_tile(fine[near], tile), 0, MARGIN).astype(np.int16)
     laid = Seeds(seeds.objectid[near], owner, seeds.ra[near], seeds.dec[near], radius_arcsec)
-    return dict(_split_units(units, laid))
+    ordered = sorted(units, key=objectid_range)
+    return dict(_split_units(ordered, _edges(ordered), laid))
 
 
 def seeds_of_objects(
@@ -141,11 +142,12 @@ def read_seeds_of_group(source: SeedSource, tiles: Sequence[Tile], units: Iterab
     ranges = [objectid_range(unit) for unit in ordered]
     numbers: dict[Tile | None, int] = {tile: number for number, tile in enumerate(tiles)}
     planes = planes_around(source.tile)
+    edges = _edges(ordered)
     parts: dict[Unit, list[Seeds]] = {unit: [] for unit in ordered}
     for file in source.objects:
         if ranges and file.holds_id(ranges):
             found = _seeds_of_file(source, file, ranges, numbers.get(file.tile, MARGIN), planes)
-            for unit, part in _split_units(ordered, found):
+            for unit, part in _split_units(ordered, edges, found):
                 parts[unit].append(part)
     return {unit: _joined(of_unit) for unit, of_unit in parts.items() if of_unit}
 
@@ -184,10 +186,15 @@ def _joined(parts: Sequence[Seeds]) -> Seeds:
     return joined
 
 
-def _split_units(units: Iterable[Unit], seeds: Seeds) -> Iterator[tuple[Unit, Seeds]]:
+def _edges(units: Sequence[Unit]) -> npt.NDArray[np.int64]:
+    """First objectid of each unit, and one past its last, shape (U, 2)."""
+    edges = np.array([objectid_range(unit) for unit in units], np.int64).reshape(-1, 2)
+    edges[:, 1] += 1
+    return edges
+
+
+def _split_units(units: Sequence[Unit], edges: npt.NDArray[np.int64], seeds: Seeds) -> Iterator[tuple[Unit, Seeds]]:
     """Seeds of each unit that has any, of those of all, ascending by objectid."""
-    for unit in sorted(units, key=objectid_range):
-        low, high = objectid_range(unit)
-        part = slice(*np.searchsorted(seeds.objectid, [low, high + 1]).tolist())
-        if part.start < part.stop:
-            yield unit, seeds.at(part)
+    rows = np.searchsorted(seeds.objectid, edges)
+    for number in np.flatnonzero(rows[:, 0] < rows[:, 1]).tolist():
+        yield units[number], seeds.at(slice(*rows[number].tolist()))
