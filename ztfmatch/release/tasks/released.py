@@ -143,7 +143,7 @@ def columns_that_decide(scope: ReleaseScope) -> list[str]:
     return ["exposureid", "mag", *(name for name, needed in asked if needed)]
 
 
-def released(source: Source, columns: Sequence[str], rows_in_flight: int = ROWS_IN_FLIGHT) -> Iterator[Released]:
+def released(source: Source, columns: Sequence[str]) -> Iterator[Released]:
     """Lightcurves of the objects wanted, some at a time, with what of their epochs is in scope."""
     wanted = list(dict.fromkeys([*columns_that_decide(source.scope), *columns]))
     read = [name for name in wanted if name != "clrcoeff"]
@@ -151,7 +151,7 @@ def released(source: Source, columns: Sequence[str], rows_in_flight: int = ROWS_
         source.storage,
         source.detections,
         read,
-        rows_in_flight,
+        ROWS_IN_FLIGHT,
         wanted=Wanted(source.objectid if source.by_id else None, span=source.ids),
     ):
         yield _released(source, chunk, wanted)

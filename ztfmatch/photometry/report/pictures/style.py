@@ -68,10 +68,12 @@ def style(axes: Axes, x: str = "", y: str = "") -> None:
     axes.tick_params(which="both", direction="in", top=True, right=True, color=GREY, labelcolor=DARK, labelsize=9.5)
 
 
-def panel_text(axes: Axes, text: str, place: tuple[float, float] = (0.015, 0.96)) -> None:
-    """A few words within the axes, from the upper left."""
+def panel_text(axes: Axes, text: str) -> None:
+    """Write a label in the upper left of the axes."""
     box = {"facecolor": "white", "edgecolor": "none", "alpha": 0.8, "pad": 1.5}
-    axes.text(*place, text, transform=axes.transAxes, va="top", ha="left", fontsize=9.5, color=DARK, bbox=box, zorder=6)
+    axes.text(
+        0.015, 0.96, text, transform=axes.transAxes, va="top", ha="left", fontsize=9.5, color=DARK, bbox=box, zorder=6
+    )
 
 
 def signed(value: float) -> str:
