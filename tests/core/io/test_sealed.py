@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gc
 import threading
 from pathlib import Path
 
@@ -201,3 +202,20 @@ def test_runs_join_what_is_near_and_part_what_is_far(
     monkeypatch.setattr("ztfmatch.core.io.sealed._GAP_BYTES", 1 << 13)
     monkeypatch.setattr("ztfmatch.core.io.sealed._REQUEST_BYTES", 1)
     assert tail.runs(range(3), rows.column_names) == apart
+
+
+def test_footers_of_files_that_were_read_do_not_wait_for_the_garbage_collector(
+    written: tuple[Storage, DataFile, pa.Table],
+) -> None:
+    """Each may take a megabyte, and whoever goes through a ledger reads hundreds before Python looks for circles."""
+    storage, file, rows = written
+    gc.collect()
+    gc.disable()
+    try:
+        for _ in range(3):
+            read_file_rows(storage, file, rows.column_names)
+            read_file_rows(storage, file, ["objectid"], [(0, 10)])
+            list(OpenFile(storage, file).batches(["objectid"], 10))
+        assert not [one for one in gc.get_objects() if isinstance(one, pq.FileMetaData)]
+    finally:
+        gc.enable()

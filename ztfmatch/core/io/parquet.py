@@ -18,7 +18,7 @@ from ztfmatch.core.arrays import Array, Ids
 from ztfmatch.core.errors import StorageError, StoreDamagedError, first_line
 from ztfmatch.core.io import paths
 from ztfmatch.core.io.encoding import encode
-from ztfmatch.core.io.sealed import Named, Run, Sealed, SealedFile, Tail, seal
+from ztfmatch.core.io.sealed import Named, Run, Sealed, SealedFile, Tail, leaf_paths, seal
 from ztfmatch.core.io.storage import Storage
 from ztfmatch.core.kernels.lookup import in_ranges
 from ztfmatch.core.kernels.tiling import Tile
@@ -234,7 +234,7 @@ class OpenFile:
     def read(self, groups: Sequence[int], columns: Sequence[str], threads: bool = False) -> pa.Table:
         """Some columns of some row groups, decoded side by side if there is enough of them."""
         if lacking := self._lacking(columns):
-            held = [name for name in columns if name not in lacking] or self.metadata.schema.names[:1]
+            held = [name for name in columns if name not in lacking] or leaf_paths(self.metadata)[:1]
             return _completed(self.read(groups, held, threads), self.file, columns)
         ahead = self._ahead(groups, columns)
         if not threads or sum(self.metadata.row_group(group).num_rows for group in groups) < _ROWS_FOR_THREADS:
@@ -247,7 +247,7 @@ class OpenFile:
     def batches(self, columns: Sequence[str], rows: int) -> Iterator[pa.RecordBatch]:
         """Rows in order, at most so many at a time."""
         if lacking := self._lacking(columns):
-            held = [name for name in columns if name not in lacking] or self.metadata.schema.names[:1]
+            held = [name for name in columns if name not in lacking] or leaf_paths(self.metadata)[:1]
             for batch in self.batches(held, rows):
                 yield from _completed(pa.Table.from_batches([batch]), self.file, columns).to_batches()
             return
@@ -262,7 +262,7 @@ class OpenFile:
         """Columns that came after the file was written."""
         table = TABLES.get(getattr(self.file, "table", ""))
         later = {name for name in columns if name in table.later} if table is not None and table.later else set()
-        return later - set(self.metadata.schema.names) if later else later
+        return later - set(leaf_paths(self.metadata)) if later else later
 
     def _decoded(self, groups: Sequence[int], columns: Sequence[str], ahead: Sequence[Run]) -> pa.Table:
         read = functools.partial(self._parquet(ahead).read_row_groups, use_threads=False)
@@ -349,7 +349,8 @@ def overlaps(bounds: IdRange | None, ranges: Sequence[IdRange]) -> bool:
 
 def _group_bounds(metadata: pq.FileMetaData, key: str | None) -> list[IdRange | None]:
     """Bounds of the id column in each row group; None where the file does not say."""
-    at = metadata.schema.names.index(key) if key in metadata.schema.names else -1
+    names = leaf_paths(metadata)
+    at = names.index(key) if key in names else -1
     bounds: list[IdRange | None] = []
     for group in range(metadata.num_row_groups):
         statistics = metadata.row_group(group).column(at).statistics if at >= 0 else None

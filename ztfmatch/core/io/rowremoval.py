@@ -16,7 +16,7 @@ from ztfmatch.core.io.encoding import encode
 from ztfmatch.core.io.footer import Footer
 from ztfmatch.core.io.joining import Piece, file_of, joined, piece_of
 from ztfmatch.core.io.parquet import ID_COLUMN, TIME_COLUMN, Bounds, DataFile, Destination, OpenFile, put_sealed
-from ztfmatch.core.io.sealed import SealedFile, Tail
+from ztfmatch.core.io.sealed import SealedFile, Tail, leaf_paths
 from ztfmatch.core.schema import TABLES
 
 ROWS_AT_ONCE: Final = 1 << 19
@@ -112,7 +112,7 @@ class _Rewriting:
             whole = self._open.read(range(self.tail.metadata.num_row_groups), [column])
             bounds = pc.min_max(whole[column].filter(pa.array(self.keep)))
             return bounds["min"].as_py(), bounds["max"].as_py()
-        at = metadata.schema.names.index(column)
+        at = leaf_paths(metadata).index(column)
         said = [metadata.row_group(group).column(at).statistics for group in range(metadata.num_row_groups)]
         return min(one.min for one in said), max(one.max for one in said)
 

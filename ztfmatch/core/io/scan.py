@@ -17,6 +17,7 @@ import pyarrow as pa
 
 from ztfmatch.core.arrays import Ids, Mask
 from ztfmatch.core.io.parquet import DataFile, IdRange, OpenFile
+from ztfmatch.core.io.sealed import leaf_paths
 from ztfmatch.core.kernels.lookup import is_among
 from ztfmatch.core.schema import TABLES, Table
 from ztfmatch.core.survey import unit_columns
@@ -151,7 +152,7 @@ def _bounds_of_groups(parquet: OpenFile, names: Collection[str]) -> pa.Table:
     """Bounds of columns in each row group, as the footer has those that are kept."""
     metadata = parquet.metadata
     groups = [metadata.row_group(group) for group in range(metadata.num_row_groups)]
-    places = {name: at for at, name in enumerate(metadata.schema.names) if name in (*names, _ID)}
+    places = {name: at for at, name in enumerate(leaf_paths(metadata)) if name in (*names, _ID)}
     known = {name: [_bounds(group.column(at).statistics) for group in groups] for name, at in places.items()}
     return _bounds_table(TABLES[parquet.file.table], known, names, len(groups))
 

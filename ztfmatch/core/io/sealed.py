@@ -129,6 +129,19 @@ def _chunk_lengths(metadata: pq.FileMetaData) -> list[int]:
     return [group.column(c).total_compressed_size for group in groups for c in range(metadata.num_columns)]
 
 
+def leaf_paths(metadata: pq.FileMetaData) -> list[str]:
+    """Path of each leaf column: its name, where columns are flat.
+
+    Not by ``metadata.schema``, but where there are no rows: it and the metadata hold each other, so that a megabyte of
+    each file that is read would stay until Python looks for such circles.
+    """
+    leaves = range(metadata.num_columns)
+    if not metadata.num_row_groups:
+        return [metadata.schema.column(leaf).path for leaf in leaves]
+    group = metadata.row_group(0)
+    return [group.column(leaf).path_in_schema for leaf in leaves]
+
+
 class Tail:
     """A verified tail: the metadata of the file, and where its chunks are.
 
@@ -153,8 +166,7 @@ class Tail:
     @functools.cached_property
     def _names(self) -> list[str]:
         """Column that each leaf is of; to ask Arrow for them takes longer than to read a small file."""
-        schema = self.metadata.schema
-        return [schema.column(leaf).path.split(".")[0] for leaf in range(self.metadata.num_columns)]
+        return [path.split(".")[0] for path in leaf_paths(self.metadata)]
 
     def around(self, start: int, stop: int) -> tuple[int, int]:
         """Edges of the chunks that hold a range of bytes."""

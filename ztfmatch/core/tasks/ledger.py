@@ -16,7 +16,7 @@ from ztfmatch.core.errors import StoreDamagedError
 from ztfmatch.core.io.arrays import read_arrays
 from ztfmatch.core.io.parquet import DataFile, Destination, OpenFile, read_file_rows, read_table, write_file
 from ztfmatch.core.io.rows import FOOTPRINT, UNIT, codes_of_rows, codes_of_units
-from ztfmatch.core.io.sealed import Tail
+from ztfmatch.core.io.sealed import Tail, leaf_paths
 from ztfmatch.core.io.snapshot import SnapshotFiles
 from ztfmatch.core.io.stagedfiles import StagedFiles
 from ztfmatch.core.io.storage import Storage
@@ -97,7 +97,8 @@ def _boxes(storage: Storage, file: DataFile) -> Boxes:
     """Where the footprints of each row group of a ledger file are, as its footer says; anywhere if it does not."""
     metadata = _tail(storage, file).metadata
     anywhere = {"ra": (0.0, 360.0), "dec": (-90.0, 90.0), "radius": (0.0, 180.0)}
-    places = [metadata.schema.names.index(name) for name in anywhere]
+    names = leaf_paths(metadata)
+    places = [names.index(name) for name in anywhere]
     bounds = np.empty((len(anywhere), 2, metadata.num_row_groups))
     for i, (place, (low, high)) in enumerate(zip(places, anywhere.values(), strict=True)):
         for group in range(metadata.num_row_groups):

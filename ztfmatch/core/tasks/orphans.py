@@ -22,6 +22,7 @@ from ztfmatch.core.arrays import Arrays, Ids, Mask
 from ztfmatch.core.io.merge import numpy_columns
 from ztfmatch.core.io.parquet import DataFile, OpenFile
 from ztfmatch.core.io.rows import UNIT, codes_of_rows, codes_of_units
+from ztfmatch.core.io.sealed import leaf_paths
 from ztfmatch.core.io.storage import Storage
 from ztfmatch.core.kernels.lookup import is_among
 from ztfmatch.core.kernels.tiling import Tile, fine_pixels, in_reach
@@ -91,7 +92,7 @@ class Units:
         return [group for group in range(len(parquet.groups)) if self.codes is None or self._may_be_in(parquet, group)]
 
     def _may_be_in(self, parquet: OpenFile, group: int) -> bool:
-        columns, row_group = parquet.metadata.schema.names, parquet.metadata.row_group(group)
+        columns, row_group = leaf_paths(parquet.metadata), parquet.metadata.row_group(group)
         codes = np.zeros(0, np.int64) if self.codes is None else self.codes
         kept = np.ones(len(codes), bool)
         for name, values in zip(UNIT, survey.units_of_codes(codes), strict=True):
