@@ -231,6 +231,9 @@ def test_delta_view_of_something_else_is_refused(
     assert list((tmp_path / "mine").iterdir()) == []
     snapshot.view_delta(tmp_path / "view")
     record = json.loads((tmp_path / "view" / "view.json").read_text())
+    (tmp_path / "view" / "view.json").write_text("[1]")
+    with pytest.raises(OutputExistsError, match="view exists already and is no"):
+        snapshot.view_delta(tmp_path / "view")
     (tmp_path / "view" / "view.json").write_text(json.dumps(record | {"store": "another"}))
     with pytest.raises(OutputExistsError, match="view is a view of another store"):
         snapshot.view_delta(tmp_path / "view")

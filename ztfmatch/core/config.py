@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import itertools
+import math
 from collections.abc import Mapping
 from dataclasses import KW_ONLY, dataclass
 from pathlib import Path
@@ -331,7 +332,7 @@ class CalibrateConfig(Validated):
             raise ConfigError(f"terms {', '.join(self.terms or ())}: expected some of {', '.join(OPTIONAL_TERMS)}")
         if self.beyond not in BEYOND:
             raise ConfigError(f"beyond is {self.beyond!r}; expected {' or '.join(BEYOND)}")
-        if any(later <= earlier for earlier, later in itertools.pairwise(self.eras)):
+        if not all(earlier < later for earlier, later in itertools.pairwise((-math.inf, *self.eras, math.inf))):
             raise ConfigError(f"eras {self.eras}: expected dates in order of time, each once")
 
     @property

@@ -7,6 +7,7 @@ value and what was expected.
 
 from __future__ import annotations
 
+import math
 import re
 import tomllib
 import types
@@ -172,6 +173,8 @@ def _check_table(table: Mapping[str, Any], kind: Any, where: str) -> None:
 
 
 def _check_value(value: Any, declared: Any, name: str, where: str = "") -> None:
+    if isinstance(value, float) and math.isnan(value):
+        raise ConfigError(f"{name}{where} is nan; expected {_description(declared) or 'a number'}")
     bare = _bare(declared)
     inner = next(iter(typing.get_args(bare)), None)
     if is_dataclass(typing.get_origin(bare) or bare) and isinstance(value, Mapping):

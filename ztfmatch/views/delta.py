@@ -101,10 +101,10 @@ def local_root(snapshot: SnapshotFiles) -> Path:
 
 def _check_view(snapshot: SnapshotFiles, output: Path) -> None:
     try:
-        there = json.loads((output / VIEW_FILE).read_bytes())
-    except (OSError, ValueError):
+        store = json.loads((output / VIEW_FILE).read_bytes())["store"]
+    except (OSError, ValueError, TypeError, KeyError):
         raise OutputExistsError(f"{output} exists already and is no Delta view: give another place") from None
-    if there.get("store") != snapshot.commit.store:
+    if store != snapshot.commit.store:
         raise OutputExistsError(f"{output} is a view of another store: give another place")
 
 
