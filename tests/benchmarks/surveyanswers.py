@@ -36,7 +36,7 @@ from ztfmatch.core.io.snapshot import open_snapshot
 from ztfmatch.core.io.storage import Storage
 from ztfmatch.core.kernels.sphere import lonlats_of, unit_vector
 from ztfmatch.core.schema import DETECTIONS, EXPOSURES, OBJECTS, Table
-from ztfmatch.core.survey import objectid_range, unit_of_code
+from ztfmatch.core.survey import Unit, objectid_range, refpsfcat_name, unit_of_code
 
 OBJECTS_MADE = 1_000
 SPREAD_DEG = 0.008
@@ -105,12 +105,28 @@ def _rows(table: Table, columns: dict[str, Any]) -> pa.Table:
 def commands(store: Path, place: Place, out: Path) -> dict[str, list[str]]:
     """What is asked on a command line."""
     cone = ["--cone", str(place.ra), str(place.dec)]
+    kowalski = ["export", "kowalski", str(store), str(out / "kowalski")]
+    scope, listed = out / "scope.toml", out / "references.txt"
+    scope.write_text(f'release = "dr0"\nfields = [{place.field}]\n[[programs]]\nid = 1\n')
+    listed.write_text(f"/data/ztf/ref/{refpsfcat_name(Unit(place.field, place.rcid, place.fid))}\n")
     return {
         "lightcurve by id": ["lightcurve", str(store), "--objectid", str(place.objectid)],
         "lightcurve by cone": ["lightcurve", str(store), *cone, "5"],
         "near": ["lightcurve", str(store), "--cone", str(place.ra), str(place.dec + 0.1), "1"],
         "query in a cone": ["query", str(store), *cone, "10"],
         "status": ["status", str(store)],
+        "publish bulk, dry run": [
+            "publish",
+            "bulk",
+            str(store),
+            str(out / "bulk"),
+            "--release",
+            str(scope),
+            "--dry-run",
+        ],
+        "plan rematch, one unit": ["plan", "rematch", str(store), "--from-file", str(listed)],
+        "export kowalski, dry run": [*kowalski, "--dry-run"],
+        "export kowalski --since, dry run": [*kowalski, "--since", "1", "--dry-run"],
         "history": ["history", str(store)],
         "export matchfiles, one unit": [
             "export",
@@ -134,6 +150,24 @@ def calls(place: Place) -> dict[str, Callable[[ztfmatch.Snapshot, int], Any]]:
         "sources(id)": lambda snapshot, i: snapshot.sources(place.objectid + i),
         "near": lambda snapshot, i: snapshot.near((ra[i], dec[i])),
     }
+
+
+def plans(store: str, out: Path) -> Iterator[tuple[str, float, int]]:
+    """Plan jobs of the whole survey; CPU milliseconds, and tasks or places."""
+    from ztfmatch.core.runner import LoopExecutor, Runner
+    from ztfmatch.references.units import active_references
+    from ztfmatch.release.bulk import bulk_tasks
+    from ztfmatch.release.io.scope import ReleaseScope, Window
+    from ztfmatch.release.publication import Publishing
+
+    scope, runner = ReleaseScope("dr0", (Window(1),)), Runner(LoopExecutor(), 2 << 30)
+    for name, plan in (
+        ("publish", lambda snapshot: bulk_tasks(Publishing(snapshot, scope, out / "bulk", "bulk"), runner)),
+        ("references audit", active_references),
+    ):
+        snapshot, started = open_snapshot(Storage.at(store)), time.process_time()
+        found = plan(snapshot)
+        yield name, (time.process_time() - started) * 1e3, len(found)
 
 
 def call(store: str, place: Place) -> Iterator[tuple[str, float, float]]:
@@ -166,6 +200,10 @@ def _measure(store: Path, place: Place, tree: Path, name: str) -> None:
 def main() -> None:
     """Make the store, once, and measure."""
     if sys.argv[1:2] == ["--calls"]:
+        for what, taken, found in plans(sys.argv[2], Path(tempfile.gettempdir())):
+            print(
+                f"{f'plan of all: {what}':30} {taken:8.0f} ms, {found:,} tasks; {peak_kib(os.getpid()) / 1024:.0f} MiB"
+            )
         for what, first, other in call(sys.argv[2], Place(**json.loads(sys.argv[3]))):
             print(f"{what:30} {first:8.1f} ms, then {other:.2f} ms; {peak_kib(os.getpid()) / 1024:.0f} MiB")
         return
