@@ -7,7 +7,7 @@ import pytest
 
 from ztfmatch.core.survey import QUADRANT_SHAPE_PIX
 from ztfmatch.photometry.kernels.grid import cell_means, coarse_cells, fine_areas
-from ztfmatch.photometry.kernels.modes import map_modes, precision_with, private_programs
+from ztfmatch.photometry.kernels.modes import map_modes, precision_with, told_by
 from ztfmatch.photometry.kernels.priors import Sizes, covariance, map_precision, map_processes
 from ztfmatch.photometry.kernels.smoothness import log_evidence, with_any_of
 from ztfmatch.photometry.kernels.splines import map_basis
@@ -35,7 +35,7 @@ def evidence(normal: np.ndarray, pull: np.ndarray, spread: np.ndarray) -> float:
 @pytest.mark.parametrize("stars", [300, 3_000, 30_000])
 def test_told_by_has_the_evidence_of_all_coefficients(stars: int) -> None:
     normal, pull = measured(stars)
-    few = private_programs(normal, pull, map_modes(*CELLS))
+    few = told_by(normal, pull, map_modes(*CELLS))
     processes = map_modes(*CELLS).first(len(few[1])).processes
     assert len(few[1]) < len(pull)
     for sizes in SIZES:
@@ -56,7 +56,7 @@ def test_precision_with_what_data_say_of_modes_is_that_of_the_data() -> None:
     """What is known of the first modes is taken to be from other data, which say nothing beyond."""
     normal, pull = measured(3_000)
     modes, sizes = map_modes(*CELLS), SIZES[0]
-    few, toward = private_programs(normal, pull, modes)
+    few, toward = told_by(normal, pull, modes)
     some = modes.first(len(toward))
     before = np.linalg.inv(covariance(some.processes, sizes))
     after = np.linalg.inv(before + few)

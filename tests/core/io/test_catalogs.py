@@ -246,7 +246,7 @@ def test_read_epochal_tile_compressed_table_raises(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("said", "programid", "odd"),
     [
-        (1, 1, None), (-1, -1, None), (0, 0, None), (127, 127, None), (-128, -128, None), (2.0, 2, None),
+        (1, 1, None), (-1, -1, None), (0, 0, "0"), (127, 127, "127"), (-128, -128, "-128"), (2.0, 2, None),
         ("3", 3, None), (128, None, "128"), (200, None, "200"), (-129, None, "-129"), (65535, None, "65535"),
         (10**12, None, str(10**12)),
         (1.5, None, "1.5"), (True, None, "True"), ("public", None, "public"), ("inf", None, "inf"),
