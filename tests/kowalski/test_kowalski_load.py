@@ -363,7 +363,8 @@ def test_load_of_a_damaged_file_is_refused_and_nothing_of_it_is_in(
 @pytest.mark.parametrize(
     ("name", "value", "message"),
     [("path", "../other/sources.jsonl.zst", "not a file of an export"),
-     ("path", "/etc/passwd", "not a file of an export"), ("path", "sources.parquet", "not a file of an export"), ("collection", "alerts", "is to upsert alerts"),
+     ("path", "/etc/passwd", "not a file of an export"), ("path", "sources.parquet", "not a file of an export"),
+     ("collection", "alerts", "is to upsert alerts"),
      ("documents", "many", "Expected `int`, got `str` - at .*documents."), ("action", "drop", "is to drop sources")],
 )  # fmt: skip
 def test_load_of_a_manifest_that_leaves_its_export_is_refused(
