@@ -1,4 +1,4 @@
-"""Flags of detections from their match targets, in one pass."""
+"""Object, tile and rival of detections from their match targets, in one pass."""
 
 from __future__ import annotations
 

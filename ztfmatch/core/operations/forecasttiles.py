@@ -171,8 +171,8 @@ def forecast_rematch(snapshot: SnapshotFiles, references: Iterable[str], rows_pe
     in_tiles: dict[int, list[tuple[int, int, int]]] = {}
     reach = units.radius + MARGIN_ARCSEC / ARCSEC_PER_RADIAN
     unit, touched = snapshot.tiling.touched_by_caps(units.xyz, reach)
-    told = np.stack([rows, np.bincount(unit, minlength=len(rows)), units.seeds], axis=1)[unit].tolist()
-    for tile, of in zip(touched.tolist(), told, strict=True):
+    units_of_touch = np.stack([rows, np.bincount(unit, minlength=len(rows)), units.seeds], axis=1)[unit].tolist()
+    for tile, of in zip(touched.tolist(), units_of_touch, strict=True):
         in_tiles.setdefault(tile, []).append(tuple(of))
     tables = (OBJECTS.name, DETECTIONS.name, ORPHANS.name)
     held = _Tiles(snapshot, *tables)

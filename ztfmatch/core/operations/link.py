@@ -82,7 +82,7 @@ def link_again(staged: StagedFiles, tiles: Iterable[Tile], operation_id: str, ru
 def _run(
     staged: StagedFiles, operation_id: str, runner: Runner, tiles: Sequence[tuple[Tile, tuple[Tile, ...] | None]]
 ) -> list[WrittenStars]:
-    """One task a tile, which is info the tiles beside it or knows them."""
+    """One task per tile, with the tiles around it where no snapshot has them yet."""
     part = operation_id[:12]
     tasks = [LinkTask(f"link-{tile.key}", staged.snapshot, tile, part, staged, around) for tile, around in tiles]
     rows = _objects(staged)

@@ -222,13 +222,13 @@ def _parts(file: Any) -> list[Any]:
 
 def _lacks(where: str, names: Sequence[str], needed: Mapping[str, str]) -> MetadataError:
     """Error for columns that are not there."""
-    told = [
+    lacking = [
         f"no column {name} (looked for {', '.join((_NUMBERS | _WHOLE)[name])}), and criterion {needed[name]} needs it"
         for name in names
     ]
     without = " ".join(f"--without {of}" for of in dict.fromkeys(needed[name] for name in names))
     return MetadataError(
-        f"{where} has {'; '.join(told)}: give it in a metadata table, or leave the criterion out ({without})"
+        f"{where} has {'; '.join(lacking)}: give it in a metadata table, or leave the criterion out ({without})"
     )
 
 
