@@ -243,7 +243,8 @@ def test_a_store_that_is_not_linked_says_so(tmp_path: Path, scene: Scene) -> Non
         store.update_offsets()
     with pytest.raises(ConfigError, match="run 'ztfmatch offsets' first"):
         store.calibrate_internal(tmp_path / "corrections")
-    assert store.update_star_statistics().committed is False
+    with pytest.raises(ConfigError, match="run 'ztfmatch link' first"):
+        store.update_star_statistics()
 
 
 def test_statistics_that_offsets_overtake_are_not_committed(scene: Scene, tmp_path: Path) -> None:
@@ -297,7 +298,7 @@ def test_a_retired_object_is_followed_to_its_star(scene: Scene) -> None:
     for row in rows[:: max(len(rows) // 10, 1)]:
         named = snapshot.named_stars(row["objectid"])
         assert named.starids == (scene.found()[row["newobjectid"]],)
-        assert f"object {row['objectid']} retired" in named.told[0]
+        assert f"object {row['objectid']} retired" in named.followed[0]
     kinds: dict[int, set[str]] = {}
     for row in snapshot.table("starlineage").to_pylist():
         kinds.setdefault(row["starid"], set()).add(row["kind"])
@@ -308,7 +309,7 @@ def test_a_retired_object_is_followed_to_its_star(scene: Scene) -> None:
         else:
             named = snapshot.named_stars(gone)
             assert set(named.starids) <= after
-            assert str(gone) in named.told[0]
+            assert str(gone) in named.followed[0]
 
 
 def test_internal_corrections_bring_fields_to_agree(scene: Scene) -> None:
