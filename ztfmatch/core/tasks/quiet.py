@@ -1,12 +1,12 @@
 """Suppress tracebacks that Dask prints for failures which the job reports in one line.
 
-Imported in a worker that shares the terminal, it keeps the worker's own from it.
+Preloaded by a worker that shares the terminal, it keeps the worker's own from it.
 """
 
 from __future__ import annotations
 
 import logging
-from typing import Final
+from typing import Any, Final
 
 _TOLD: Final = (
     *("Compute Failed", "Failed to reconnect to scheduler"),
@@ -19,5 +19,10 @@ def is_news(record: logging.LogRecord) -> bool:
     return not (record.exc_info or record.getMessage().startswith(_TOLD))
 
 
-for _name in ("distributed.worker", "distributed.worker.state_machine"):
-    logging.getLogger(_name).addFilter(is_news)
+def dask_setup(_worker: Any) -> None:
+    """Filter what a worker process logs; Dask calls this when the worker starts.
+
+    The thread that waits there for the nanny's word to end logs a traceback if the worker ends before it.
+    """
+    for name in ("distributed.worker", "distributed.worker.state_machine", "distributed.nanny"):
+        logging.getLogger(name).addFilter(is_news)
