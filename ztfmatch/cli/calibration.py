@@ -18,7 +18,8 @@ if TYPE_CHECKING:
     from collections.abc import Sequence
 
     from ztfmatch.cli.options import Option, Runs
-    from ztfmatch.photometry.calibrate import CalibrateInputs, HeldOut
+    from ztfmatch.photometry.calibrate import CalibrateInputs, CalibrateReport, HeldOut
+    from ztfmatch.photometry.extend import ExtendReport
 
 _CHANNELS_SHOWN = 40
 
@@ -118,7 +119,7 @@ def calibrate(store: str, ps1: Path | None, internal: bool, output: Path, update
     --extend keeps existing corrections and adds zero points and gradients of newer exposures where they have any.
 
     The output directory holds Parquet files of every term with errors and counts, their provenance (about.json), and
-    error models for 'append --error-model'.
+    error models for 'append --error-model'. If --update or --extend find no newer exposure, nothing is written.
 
     \b
     Examples:
@@ -150,6 +151,9 @@ def calibrate(store: str, ps1: Path | None, internal: bool, output: Path, update
         return
     with running as how:
         report = open_store(store).calibrate(inputs, config, **how)
+    if not report.written:
+        emit(report, as_json, [_nothing_new(report)])
+        return
     total = summary_of(report.channels)
     line = (
         f"Corrections {report.corrections} in {report.output}: {counted(len(report.channels), 'channel')}, "
@@ -172,7 +176,11 @@ def _extend(store: str, inputs: CalibrateInputs, config: CalibrateConfig, runnin
         f"Corrections {report.corrections} in {report.output}: {report.extended}, and terms of {report.gradients:,} of "
         f"{counted(report.exposures, 'newer exposure')}; {report.seconds:.1f} s."
     )
-    emit(report, as_json, [line])
+    emit(report, as_json, [line if report.written else _nothing_new(report)])
+
+
+def _nothing_new(report: CalibrateReport | ExtendReport) -> str:
+    return f"Nothing new: corrections {report.corrections} in {report.output} have every usable exposure of the store."
 
 
 def _calibrate_internal(store: str, output: Path, as_json: bool) -> None:
