@@ -119,7 +119,7 @@ def calibrate(store: str, ps1: Path | None, internal: bool, output: Path, update
     --extend keeps existing corrections and adds zero points and gradients of newer exposures where they have any.
 
     The output directory holds Parquet files of every term with errors and counts, their provenance (about.json), and
-    error models for 'append --error-model'. If --update or --extend find no newer exposure, nothing is written.
+    error models for 'append --error-model'. If --update or --extend find nothing newer, nothing is written.
 
     \b
     Examples:
@@ -152,7 +152,8 @@ def calibrate(store: str, ps1: Path | None, internal: bool, output: Path, update
     with running as how:
         report = open_store(store).calibrate(inputs, config, **how)
     if not report.written:
-        emit(report, as_json, [_nothing_new(report)])
+        line = f"Nothing to update: no star has {config.min_epochs} usable epochs newer than {_named(report)}."
+        emit(report, as_json, [line])
         return
     total = summary_of(report.channels)
     line = (
@@ -176,11 +177,13 @@ def _extend(store: str, inputs: CalibrateInputs, config: CalibrateConfig, runnin
         f"Corrections {report.corrections} in {report.output}: {report.extended}, and terms of {report.gradients:,} of "
         f"{counted(report.exposures, 'newer exposure')}; {report.seconds:.1f} s."
     )
-    emit(report, as_json, [line if report.written else _nothing_new(report)])
+    if not report.written:
+        line = f"Nothing to add: {_named(report)} have every usable exposure of the store."
+    emit(report, as_json, [line])
 
 
-def _nothing_new(report: CalibrateReport | ExtendReport) -> str:
-    return f"Nothing new: corrections {report.corrections} in {report.output} have every usable exposure of the store."
+def _named(report: CalibrateReport | ExtendReport) -> str:
+    return f"corrections {report.corrections} in {report.output}"
 
 
 def _calibrate_internal(store: str, output: Path, as_json: bool) -> None:

@@ -65,7 +65,7 @@ class CalibrateReport(Displayable):
     store: str
     snapshot: int
     written: bool
-    """False if an update found no newer usable exposure."""
+    """False if no star has ``min_epochs`` usable epochs newer than the corrections to be updated."""
     output: str
     """Directory of the corrections; if nothing was written, of those to be updated."""
     corrections: str
