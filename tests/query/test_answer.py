@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import gc
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -21,6 +21,8 @@ import ztfmatch
 from ztfmatch import Query
 from ztfmatch.api import Snapshot, Store
 from ztfmatch.core.errors import ConfigError, MetadataError, OutputExistsError
+from ztfmatch.core.io.parquet import DataFile, OpenFile
+from ztfmatch.core.io.snapshot import open_snapshot
 from ztfmatch.core.kernels.region import Cap
 from ztfmatch.core.operations.statistics import update_statistics
 from ztfmatch.core.survey import Unit
@@ -591,6 +593,44 @@ def test_cone_of_a_query_finds_what_objects_finds_and_keeps_the_positions(
     assert snapshot.query(Query(where=f"refmag < {limit!r}", cone=cone)).to_arrow()["objectid"].to_pylist() == bright
     named = Query(cone=cone, objectids=[ids[-1], ids[-1] + 5_000_000])
     assert snapshot.query(named).to_arrow()["objectid"].to_pylist() == ids[-1:]
+
+
+def test_lightcurves_asked_for_again_read_no_ids_nor_the_ledger(
+    snapshot: Snapshot, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    one = snapshot.table("detections", "objectid")["objectid"][0].as_py()
+    snapshot = Snapshot(open_snapshot(snapshot.files.storage))  # that has read nothing
+    reads: list[tuple[str, list[str]]] = []
+    original = OpenFile.read
+
+    def noted(self: OpenFile, groups: Sequence[int], columns: Sequence[str], threads: bool = False) -> pa.Table:
+        if groups and isinstance(self.file, DataFile):
+            reads.append((self.file.table, list(columns)))
+        return original(self, groups, columns, threads)
+
+    monkeypatch.setattr(OpenFile, "read", noted)
+    first = snapshot.lightcurves(one)
+    assert {table for table, _ in reads} >= {"objects", "detections", "exposures"}
+    reads.clear()
+    assert snapshot.lightcurves(one).equals(first)
+    assert reads
+    assert all(table == "detections" and "objectid" not in columns for table, columns in reads)
+
+
+def test_ledger_of_a_snapshot_keeps_no_more_than_so_many_bytes(
+    snapshot: Snapshot, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """It kept 4,096 tables, however many exposures the field of each had."""
+    files = open_snapshot(snapshot.files.storage)
+    fields = files.read("exposures", ["field"])["field"].to_pylist()[:1]
+    kept = files.ledger_of_fields(files.ledger[0], ("programid",), fields)
+    assert files.ledger_of_fields(files.ledger[0], ("programid",), fields) is kept
+    assert kept.column_names == ["exposureid", "programid"]
+    assert kept["exposureid"].to_pylist() == sorted(kept["exposureid"].to_pylist())
+    monkeypatch.setattr("ztfmatch.core.io.snapshot._LEDGER_BYTES_KEPT", kept.nbytes - 1)
+    files = open_snapshot(snapshot.files.storage)
+    again = files.ledger_of_fields(files.ledger[0], ("programid",), fields)
+    assert files.ledger_of_fields(files.ledger[0], ("programid",), fields) is not again
 
 
 @pytest.mark.parametrize("number", [10**20, 2**63, 5])

@@ -17,7 +17,7 @@ from hypothesis import strategies as st
 
 from ztfmatch.core.io.merge import iterate_lightcurves
 from ztfmatch.core.io.parquet import DataFile, Destination, OpenFile, write_file
-from ztfmatch.core.io.scan import RowGroups, Wanted, scan
+from ztfmatch.core.io.scan import IdRuns, RowGroups, Wanted, scan
 from ztfmatch.core.io.storage import Storage
 from ztfmatch.core.kernels.tiling import Tile
 from ztfmatch.core.schema import DETECTIONS, OBJECTS, Table
@@ -134,14 +134,15 @@ def by_duckdb(table: pa.Table, sql: str, ids: list[int] | None) -> list[int]:
 @settings(max_examples=200, deadline=None)
 @given(
     st.lists(st.lists(rows, min_size=1, max_size=14), min_size=1, max_size=2),
-    conditions,
+    st.one_of(st.just(("", "true")), conditions),
     st.one_of(st.none(), st.lists(st.integers(-1, 10), min_size=1, max_size=4, unique=True)),
 )
 def test_scan_and_merge_of_a_condition_give_the_rows_that_duckdb_finds(
     parts: list[list[tuple[Any, ...]]], condition: Pair, ids: list[int] | None
 ) -> None:
     tables = [detections(part) for part in parts]
-    wanted = Wanted(None if ids is None else np.sort(np.array(ids, np.int64)), parse_condition(condition[0], KINDS))
+    sieve = parse_condition(condition[0], KINDS) if condition[0] else None
+    wanted = Wanted(None if ids is None else np.sort(np.array(ids, np.int64)), sieve)
     with tempfile.TemporaryDirectory() as place:
         storage, files = written(Path(place), tables)
         for number, table in enumerate(tables):
@@ -220,6 +221,14 @@ class TestReads:
         found = scanned(*stored, DETECTIONS, ["hmjd"], Wanted(np.array([-4, 4, 30])))
         assert found["hmjd"].to_pylist() == [4.0, 104.0]
         assert reads == [([1], ["objectid"]), ([1], ["hmjd"])] * 2
+
+    def test_scan_of_objects_reads_ids_that_are_kept_once(self, stored: Any, reads: Any) -> None:
+        storage, files = stored
+        parquet, kept = OpenFile(storage, files[1]), IdRuns(1 << 20)
+        for ids, hmjd in (([1, 4], [101.0, 104.0]), ([3], [103.0]), ([2, 6], [102.0, 106.0])):
+            assert scan([parquet], DETECTIONS, ["hmjd"], Wanted(np.array(ids)), kept)["hmjd"].to_pylist() == hmjd
+        assert reads[:3] == [([0, 1], ["objectid"]), ([0, 1], ["hmjd"]), ([1], ["hmjd"])]
+        assert reads[3:] == [([0, 2], ["objectid"]), ([0, 2], ["hmjd"])]
 
     def test_scan_of_what_no_file_can_have_opens_none(
         self, stored: Any, reads: Any, monkeypatch: pytest.MonkeyPatch

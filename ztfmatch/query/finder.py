@@ -6,7 +6,6 @@ left to :mod:`ztfmatch.core.io.scan`, which reads no more than the wanted rows n
 
 from __future__ import annotations
 
-import math
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from typing import Final
@@ -17,10 +16,8 @@ import pyarrow.compute as pc
 
 from ztfmatch.core.arrays import Ids, Mask
 from ztfmatch.core.errors import ConfigError
-from ztfmatch.core.io.rows import FOOTPRINT
 from ztfmatch.core.io.scan import Wanted, scan
 from ztfmatch.core.io.snapshot import SnapshotFiles
-from ztfmatch.core.kernels.sphere import unit_vector
 from ztfmatch.core.kernels.tiling import Tile, in_sky_order
 from ztfmatch.core.schema import OBJECTS, Table
 from ztfmatch.core.survey import IDS_OF_A_UNIT, unit_of_objectid
@@ -84,25 +81,26 @@ class Finder:
         """Tiles that can hold any of the objects, in order of the sky."""
         if self.area is None and self.ids is None:
             return self.snapshot.tiles_with(OBJECTS.name)
-        either = [] if self.area is None else [self.area.tiles(self.snapshot.tiling)]
+        either = [] if self.area is None else [set(self.area.tiles(self.snapshot.tiling))]
         either += [] if self.ids is None else [tiles_of_ids(self.snapshot, self.ids.tolist())]
-        wanted = set.intersection(*map(set, either))
+        wanted = set.intersection(*either)
         return in_sky_order(tile for tile in wanted if self.snapshot.of_tile(OBJECTS.name, tile))
 
     def rows(self, table: Table, tile: Tile, columns: Sequence[str], wanted: Wanted) -> pa.Table:
         """Wanted rows of any table in a tile, in the order of the table."""
         files = wanted.files(self.snapshot.of_tile(table.name, tile))
-        rows = scan(map(self.snapshot.opened, files), table, columns, wanted)
+        rows = scan(map(self.snapshot.opened, files), table, columns, wanted, self.snapshot.id_runs)
         keys = [(name, "ascending") for name in table.sorted_by if name in columns]
         return rows if len(files) == 1 else rows.sort_by(keys)  # a file is in that order
 
     def objects(self, tile: Tile, columns: Sequence[str]) -> pa.Table:
         """The objects in a tile, by objectid."""
         near = self._near(tile)
-        if near is None:
-            sieve = ObjectSieve(self.status, self._area_in(tile), self.condition)
-            return self.rows(OBJECTS, tile, columns, Wanted(self.ids, sieve))
-        return self.rows(OBJECTS, tile, columns, Wanted(near, ObjectSieve(condition=self.condition)))
+        if near is not None:
+            return self.rows(OBJECTS, tile, columns, Wanted(near, self.condition))
+        restricted = (self.status, self.area, self.condition) != (None, None, None)
+        sieve = ObjectSieve(self.status, self._area_in(tile), self.condition) if restricted else None
+        return self.rows(OBJECTS, tile, columns, Wanted(self.ids, sieve))
 
     def _area_in(self, tile: Tile) -> Area | None:
         """What of the area can touch a tile."""
@@ -121,7 +119,7 @@ class Finder:
         if not (isinstance(self.area, Cone) and self.area.radius_arcsec <= MAX_CONE_ARCSEC):
             return None
         near = self.area.rows(self.snapshot.object_positions(tile))
-        ids = np.sort(near.filter(pa.array(ObjectSieve(self.status).mask(near)))["objectid"].to_numpy())
+        ids = np.sort(near["objectid"].to_numpy()[ObjectSieve(self.status).mask(near)])
         return ids if self.ids is None else np.intersect1d(ids, self.ids)
 
 
@@ -139,7 +137,7 @@ def distinct_ids(objectids: Sequence[int]) -> Ids:
     return np.unique(ids.astype(np.int64))
 
 
-def tiles_of_ids(snapshot: SnapshotFiles, ids: Iterable[int]) -> list[Tile]:
+def tiles_of_ids(snapshot: SnapshotFiles, ids: Iterable[int]) -> set[Tile]:
     """Tiles that the references of these objects touch.
 
     Raises
@@ -151,9 +149,4 @@ def tiles_of_ids(snapshot: SnapshotFiles, ids: Iterable[int]) -> list[Tile]:
         units = {unit_of_objectid(one) for one in {int(one) // IDS_OF_A_UNIT: int(one) for one in ids}.values()}
     except ValueError as error:
         raise ConfigError(str(error)) from None
-    tiles: set[Tile] = set()
-    for unit in units:
-        columns = (snapshot.footprints_of(unit)[name].to_pylist() for name in FOOTPRINT)
-        for ra, dec, radius in zip(*columns, strict=True):
-            tiles.update(snapshot.tiling.touched_by_cap(unit_vector(ra, dec), math.radians(radius)))
-    return sorted(tiles)
+    return set().union(*map(snapshot.tiles_of_unit, units))

@@ -15,6 +15,7 @@ from ztfmatch.core.errors import ConfigError
 from ztfmatch.core.io.merge import merge, numpy_columns
 from ztfmatch.core.io.scan import Wanted
 from ztfmatch.core.io.snapshot import SnapshotFiles
+from ztfmatch.core.kernels.lookup import find_sorted
 from ztfmatch.core.kernels.sphere import unit_vector
 from ztfmatch.core.progress import tracked
 from ztfmatch.core.schema import DETECTIONS, EXPOSURES, OBJECTS, Table
@@ -95,13 +96,6 @@ def with_exposures(
     return table
 
 
-def _rows_by_id(ids: pa.ChunkedArray, wanted: pa.ChunkedArray) -> pa.Array:
-    """Row of each wanted id, all of which are there; few of them, so that nothing compiled is loaded."""
-    known = ids.to_numpy()
-    order = np.argsort(known)
-    return pa.array(order[np.searchsorted(known, wanted.to_numpy(), sorter=order)])
-
-
 def epochs_of(snapshot: SnapshotFiles, selection: Selection) -> tuple[Ids, pa.Table]:
     """Objectids of a selection, ascending, and the epochs of these objects, by objectid and time."""
     finder = selection.finder(snapshot)
@@ -114,29 +108,37 @@ def epochs_of(snapshot: SnapshotFiles, selection: Selection) -> tuple[Ids, pa.Ta
 
 def _with_ledger(snapshot: SnapshotFiles, epochs: pa.Table, fields: Sequence[int], columns: Sequence[str]) -> pa.Table:
     """Add columns of each epoch's exposure."""
-    ledger = _ledger_of(snapshot, epochs, fields, ("exposureid", *columns))
-    rows = ledger.combine_chunks().take(_rows_by_id(ledger["exposureid"], epochs["exposureid"]))
+    ledger = _ledger_of(snapshot, epochs, fields, tuple(columns))
+    wanted = epochs["exposureid"].to_numpy()
+    row, before = np.zeros(len(wanted), np.int64), 0
+    for ids in ledger["exposureid"].chunks:  # of a file each
+        at = find_sorted(ids.to_numpy(), wanted)
+        row = np.where(at < 0, row, at + before)
+        before += len(ids)
+    rows = ledger.take(row)
     for name in columns:
         epochs = epochs.append_column(EXPOSURES.schema.field(name), rows[name])
     return epochs
 
 
 def _ledger_of(snapshot: SnapshotFiles, epochs: pa.Table, fields: Sequence[int], columns: tuple[str, ...]) -> pa.Table:
-    """Ledger rows of the epochs' exposures, and perhaps others: only of their nights and fields any are read."""
-    empty = EXPOSURES.empty.select(list(columns))
+    """Exposures of the epochs, and perhaps others: only of their nights and fields any are read.
+
+    In the order of ``exposureid``, which is the first column, within each chunk.
+    """
     if not epochs.num_rows:
-        return empty
+        return EXPOSURES.empty.select(["exposureid", *columns])
     bounds = pc.min_max(epochs["hmjd"])
     low, high = bounds["min"].as_py() - HMJD_MARGIN_DAY, bounds["max"].as_py() + HMJD_MARGIN_DAY
     files = [file for file in snapshot.ledger if file.holds_time(low, high)]
-    return pa.concat_tables([empty, *(snapshot.ledger_of_fields(file, columns, fields) for file in files)])
+    return pa.concat_tables([snapshot.ledger_of_fields(file, columns, fields) for file in files])
 
 
 def fresh_statistics(snapshot: SnapshotFiles, selection: Selection) -> pa.Table:
     """Statistics of the selected objects, computed now from their epochs; all columns of ``statistics``."""
     ids, epochs = epochs_of(snapshot, selection)
     fields = np.unique(unit_columns(epochs["objectid"].to_numpy())[1]).tolist()
-    public = released_exposures(_ledger_of(snapshot, epochs, fields, ("exposureid", "programid")))
+    public = released_exposures(_ledger_of(snapshot, epochs, fields, ("programid",)))
     builder = StatisticsBuilder(ids, public)
     if epochs.num_rows:
         builder.add(merge([numpy_columns(epochs)]))

@@ -24,7 +24,7 @@ from ztfmatch.core.kernels.lookup import in_ranges
 from ztfmatch.core.kernels.tiling import Tile
 from ztfmatch.core.schema import TABLES, Table
 
-_ROWS_FOR_THREADS: Final = 1 << 16
+_VALUES_OF_A_THREAD: Final = 1 << 19
 """Fewer are decoded before a thread has begun."""
 _LITTLE_BYTES: Final = 1 << 21
 """So much of a file of this machine is read at once; of more each column by itself, when it is decoded."""
@@ -237,22 +237,31 @@ class OpenFile:
             held = [name for name in columns if name not in lacking] or leaf_paths(self.metadata)[:1]
             return _completed(self.read(groups, held, threads), self.file, columns)
         ahead = self._ahead(groups, columns)
-        if not threads or sum(self.metadata.row_group(group).num_rows for group in groups) < _ROWS_FOR_THREADS:
+        values = len(columns) * sum(self.metadata.row_group(group).num_rows for group in groups)
+        number = min(pa.cpu_count(), len(columns), values // _VALUES_OF_A_THREAD)
+        if not threads or number < 2:
             return self._decoded(groups, columns, ahead)
-        with ThreadPoolExecutor(pa.cpu_count()) as pool:
-            parts = list(pool.map(lambda name: self._decoded(groups, [name], ahead), columns))
-        schema = pa.schema([part.schema.field(0) for part in parts], parts[0].schema.metadata if parts else None)
-        return pa.Table.from_arrays([part.column(0) for part in parts], schema=schema)
+        with ThreadPoolExecutor(number) as pool:
+            table, *others = pool.map(lambda at: self._decoded(groups, columns[at::number], ahead), range(number))
+        for field, column in ((field, part[field.name]) for part in others for field in part.schema):
+            table = table.append_column(field, column)
+        return table.select(list(columns))
 
-    def batches(self, columns: Sequence[str], rows: int) -> Iterator[pa.RecordBatch]:
-        """Rows in order, at most so many at a time."""
+    def groups_with(self, key: str | None, ranges: Sequence[IdRange]) -> list[int]:
+        """Row groups that may have a value of some ranges in a column, by what the footer says of it."""
+        return [g for g, bounds in enumerate(_group_bounds(self.metadata, key)) if overlaps(bounds, ranges)]
+
+    def batches(
+        self, columns: Sequence[str], rows: int, groups: Iterable[int] | None = None
+    ) -> Iterator[pa.RecordBatch]:
+        """Rows of all or some row groups in order, at most so many at a time."""
         if lacking := self._lacking(columns):
             held = [name for name in columns if name not in lacking] or leaf_paths(self.metadata)[:1]
-            for batch in self.batches(held, rows):
+            for batch in self.batches(held, rows, groups):
                 yield from _completed(pa.Table.from_batches([batch]), self.file, columns).to_batches()
             return
         names = list(columns)
-        for group in range(self.metadata.num_row_groups):
+        for group in range(self.metadata.num_row_groups) if groups is None else groups:
             parquet = self._parquet(self._ahead([group], names))
             batches = parquet.iter_batches(rows, row_groups=[group], columns=names, use_threads=False)
             while (batch := self._guarded(functools.partial(next, batches, None))) is not None:
@@ -326,8 +335,7 @@ def read_file_rows(
         return parquet.read(range(parquet.metadata.num_row_groups), columns, threads)
     key = key or ID_COLUMN[file.table]
     wanted = [*columns, *([key] if key and key not in columns else [])]
-    groups = [g for g, bounds in enumerate(_group_bounds(parquet.metadata, key)) if overlaps(bounds, ranges)]
-    table = parquet.read(groups, wanted, threads)
+    table = parquet.read(parquet.groups_with(key, ranges), wanted, threads)
     return _within(table, str(key), ranges, TABLES[file.table].sorted_by[0] == key).select(list(columns))
 
 

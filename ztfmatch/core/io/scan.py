@@ -15,10 +15,12 @@ from typing import Any, Final, Protocol
 import numpy as np
 import pyarrow as pa
 
-from ztfmatch.core.arrays import Ids, Mask
+from ztfmatch.core.arrays import Ids, Mask, Rows
 from ztfmatch.core.io.parquet import DataFile, IdRange, OpenFile
 from ztfmatch.core.io.sealed import leaf_paths
+from ztfmatch.core.kernels.coverage import runs
 from ztfmatch.core.kernels.lookup import is_among
+from ztfmatch.core.recent import Recent
 from ztfmatch.core.schema import TABLES, Table
 from ztfmatch.core.survey import unit_columns
 
@@ -27,6 +29,10 @@ _Known = dict[str, list[tuple[Any, Any]]]
 _ID: Final = "objectid"
 _UNIT: Final = ("rcid", "field", "fid")
 _LAST: Final = np.iinfo(np.int64).max
+
+IdRuns = Recent[tuple[str, int], tuple[Ids, Rows]]
+"""Of row groups, by the path of the file and their number: each objectid once, ascending, and where the rows of each
+begin; in the end how many rows there are."""
 
 
 class Sieve(Protocol):
@@ -105,9 +111,14 @@ class Wanted:
         return self._may_hold(parquet.ids, functools.partial(_bounds_of_groups, parquet))
 
 
-def scan(files: Iterable[OpenFile], table: Table, columns: Sequence[str], wanted: Wanted) -> pa.Table:
-    """Wanted rows of files that may hold any, file after file; row groups without a wanted row are not read."""
-    parts = [RowGroups(parquet, threads=True).read(wanted.groups(parquet), columns, wanted) for parquet in files]
+def scan(
+    files: Iterable[OpenFile], table: Table, columns: Sequence[str], wanted: Wanted, kept: IdRuns | None = None
+) -> pa.Table:
+    """Wanted rows of files that may hold any, file after file; row groups without a wanted row are not read.
+
+    Objectids of row groups that are ``kept`` are not read either.
+    """
+    parts = [RowGroups(parquet, True, kept).read(wanted.groups(parquet), columns, wanted) for parquet in files]
     return pa.concat_tables(parts) if parts else table.empty.select(list(columns))
 
 
@@ -118,15 +129,20 @@ class RowGroups:
     parquet: OpenFile
     threads: bool = False
     """Decode columns side by side. Tasks don't: a worker has one core."""
+    kept: IdRuns | None = None
 
     def read(self, groups: Sequence[int], columns: Sequence[str], wanted: Wanted) -> pa.Table:
         """Wanted rows of some row groups; columns that decide nothing are read only of those that have one."""
         first = wanted.columns
         if not first:
             return self._columns(groups, columns)
-        rows = self._columns(groups, first)
-        kept = np.flatnonzero(wanted.mask(rows))
-        found = rows.take(kept)
+        if wanted.ids is not None and wanted.sieve is None:
+            kept, ids = self._rows_of_ids(groups, wanted.ids)
+            found = pa.table([ids], pa.schema([TABLES[self.parquet.file.table].schema.field(_ID)]))
+        else:
+            rows = self._columns(groups, first)
+            kept = np.flatnonzero(wanted.mask(rows))
+            found = rows.take(kept)
         if others := [name for name in columns if name not in first]:
             starts = np.cumsum([0, *(self.parquet.metadata.row_group(group).num_rows for group in groups)])
             counts = np.diff(np.searchsorted(kept, starts))
@@ -134,12 +150,39 @@ class RowGroups:
             sizes = np.diff(starts)[hit]
             kept += np.repeat(np.cumsum(sizes) - sizes - starts[hit], counts[hit])
             more = self._columns([groups[at] for at in hit.tolist()], others).take(kept)
-            schema = pa.schema([*found.schema, *more.schema], found.schema.metadata)
-            found = pa.Table.from_arrays([*found.columns, *more.columns], schema=schema)
+            for field in found.schema:
+                more = more.append_column(field, found[field.name])
+            found = more
         return found.select(list(columns))
+
+    def _rows_of_ids(self, groups: Sequence[int], ids: Ids) -> tuple[Rows, Ids]:
+        """Rows of some objects in row groups, and the objectid of each: files are in order of these."""
+
+        @functools.cache
+        def read() -> Ids:
+            every: Ids = self._columns(groups, [_ID])[_ID].to_numpy()
+            return every
+
+        rows, found, start = [ids[:0]], [ids[:0]], 0
+        for group in groups:
+            stop = start + self.parquet.groups[group].rows
+            make = functools.partial(lambda part: _runs(read()[part]), slice(start, stop))
+            known, edges = make() if self.kept is None else self.kept.get((self.parquet.file.path, group), make)
+            mine = ids[slice(*np.searchsorted(ids, (known[0], known[-1] + 1)))]
+            first, last = (edges[np.searchsorted(known, mine, side)] for side in ("left", "right"))
+            rows.append(start + runs(first, last - first))
+            found.append(np.repeat(mine, last - first))
+            start = stop
+        return np.concatenate(rows), np.concatenate(found)
 
     def _columns(self, groups: Sequence[int], names: Sequence[str]) -> pa.Table:
         return self.parquet.read(groups, names, self.threads)
+
+
+def _runs(ids: Ids) -> tuple[Ids, Rows]:
+    """Each id of ascending ones once, and the first row of each, with the number of rows after them."""
+    edges = np.flatnonzero(np.concatenate([[True], ids[1:] != ids[:-1], [True]]))
+    return ids[edges[:-1]], edges
 
 
 def _bounds_of_files(files: Sequence[DataFile], names: Collection[str]) -> pa.Table:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import functools
+import math
 from collections.abc import Callable, Hashable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Final, TypeVar
@@ -19,8 +20,10 @@ from ztfmatch.core.io.manifest import FileList
 from ztfmatch.core.io.noted import noted, notes
 from ztfmatch.core.io.parquet import DataFile, IdRange, OpenFile, read_file_rows, read_table
 from ztfmatch.core.io.rows import FOOTPRINT, UNIT, codes_of_rows, codes_of_units
+from ztfmatch.core.io.scan import IdRuns
 from ztfmatch.core.io.storage import Storage
 from ztfmatch.core.kernels.lookup import is_among
+from ztfmatch.core.kernels.sphere import unit_vector
 from ztfmatch.core.kernels.tiling import Tile, Tiling, in_sky_order
 from ztfmatch.core.recent import Recent
 from ztfmatch.core.schema import TABLES
@@ -38,8 +41,11 @@ _SNAPSHOTS_KEPT: Final = 4
 _TILES_KEPT: Final = 16
 _FOOTER_BYTES_KEPT: Final = 1 << 22
 """As they are in files, 45 kB of a million detections; decoded they take some times as much."""
-_LEDGER_KEPT: Final = 4096
-"""A night of a field is some hundred rows."""
+_ID_BYTES_KEPT: Final = 1 << 25
+"""Of a million objects 16 MB, of their epochs about as much."""
+_UNITS_KEPT: Final = 4096
+_LEDGER_BYTES_KEPT: Final = 1 << 26
+"""A field of the survey has up to a hundred thousand exposures, of 60 bytes each where all columns are asked for."""
 
 
 @dataclass(frozen=True)
@@ -115,10 +121,21 @@ class SnapshotFiles:
         rows = rows.append_column("unit", pa.array(codes_of_rows(rows)))
         return rows.select(["unit", "field", *FOOTPRINT]).sort_by("unit").combine_chunks()
 
-    def footprints_of(self, unit: Unit) -> pa.Table:
-        """Those of a unit: one for each of its references."""
-        low, high = np.searchsorted(self.footprints["unit"].to_numpy(), codes_of_units([unit])[0] + np.arange(2))
-        return self.footprints.slice(low, high - low)
+    @functools.cached_property
+    def _tiles_of_units(self) -> Recent[Unit, frozenset[Tile]]:
+        return Recent(_UNITS_KEPT)
+
+    def tiles_of_unit(self, unit: Unit) -> frozenset[Tile]:
+        """Tiles that its references touch; those of the units last asked for are kept."""
+
+        def find() -> frozenset[Tile]:
+            low, high = np.searchsorted(self.footprints["unit"].to_numpy(), codes_of_units([unit])[0] + np.arange(2))
+            rows = self.footprints.slice(low, high - low)
+            caps = zip(*(rows[name].to_pylist() for name in FOOTPRINT), strict=True)
+            touched = (self.tiling.touched_by_cap(unit_vector(ra, dec), math.radians(r)) for ra, dec, r in caps)
+            return frozenset[Tile]().union(*touched)
+
+        return self._tiles_of_units.get(unit, find)
 
     @functools.cached_property
     def _kept(self) -> dict[Hashable, Recent[Tile, Any]]:
@@ -137,6 +154,11 @@ class SnapshotFiles:
         """One of its files, to be read from; the footers of those last asked for are kept."""
         return self._opened.get(file.path, lambda: OpenFile(self.storage, file))
 
+    @functools.cached_property
+    def id_runs(self) -> IdRuns:
+        """Objectids of the row groups in which some were looked for last; kept."""
+        return Recent(_ID_BYTES_KEPT, lambda runs: sum(array.nbytes for array in runs))
+
     def kept_rows(self, table: str, tile: Tile, columns: tuple[str, ...]) -> pa.Table:
         """Columns of all that a tile has of a table; kept."""
         return self.kept((table, columns), tile, lambda tile: self.read(table, columns, tile=tile).combine_chunks())
@@ -154,14 +176,16 @@ class SnapshotFiles:
 
     @functools.cached_property
     def _ledger(self) -> Recent[tuple[str, tuple[str, ...], tuple[int, ...]], pa.Table]:
-        return Recent(_LEDGER_KEPT)
+        return Recent(_LEDGER_BYTES_KEPT, lambda rows: rows.nbytes)
 
     def ledger_of_fields(self, file: DataFile, columns: tuple[str, ...], fields: Sequence[int]) -> pa.Table:
-        """Rows of some fields in a file of the ledger; those last asked for are kept."""
+        """``exposureid``, ascending, and columns of some fields in a file of the ledger; the last are kept."""
 
         def read() -> pa.Table:
-            rows = read_file_rows(self.storage, file, columns, [(field, field) for field in fields], "field")
-            return rows.cast(pa.schema([TABLES["exposures"].schema.field(name) for name in columns]))
+            names = ["exposureid", *columns]
+            rows = read_file_rows(self.storage, file, names, [(field, field) for field in fields], "field")
+            schema = pa.schema([TABLES["exposures"].schema.field(name) for name in names])
+            return rows.cast(schema).sort_by("exposureid").combine_chunks()
 
         return self._ledger.get((file.path, columns, tuple(fields)), read)
 
