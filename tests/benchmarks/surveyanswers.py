@@ -136,7 +136,6 @@ def commands(store: Path, place: Place, out: Path) -> dict[str, list[str]]:
             str(place.objectid),
             "-o",
             str(out),
-            "--overwrite",
         ],
     }
 

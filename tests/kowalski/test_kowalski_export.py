@@ -8,7 +8,8 @@ import hashlib
 import json
 import shutil
 from collections import Counter
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -23,9 +24,12 @@ from kowalski_survey import OTHER, UNITS, Append, Rematch, Rollback, Survey, eve
 import ztfmatch
 from ztfmatch.core.config import CompactConfig
 from ztfmatch.core.errors import BadInputError, ConfigError, JobFailedError, SnapshotNotFoundError
+from ztfmatch.core.io.parquet import Destination, OpenFile, write_file
 from ztfmatch.core.io.storage import Storage, StorageError
+from ztfmatch.core.schema import EXPOSURES
 from ztfmatch.kowalski.export import KowalskiConfig
 from ztfmatch.kowalski.io.jsonlines import LinesForm
+from ztfmatch.kowalski.tasks.exposures import ExposuresTask, export_exposures
 from ztfmatch.kowalski.tasks.scope import Scope
 
 HALF = tuple((unit, night) for unit in UNITS for night in (0, 2))
@@ -363,6 +367,30 @@ class TestScope:
         expected = store_documents(tables_of(store), lambda exposure: exposure[column] == wanted)
         assert 0 < len(got["exposures"]) < 12
         assert differences(got, expected) == []
+
+    def test_only_row_groups_of_the_ledger_with_its_fields_are_read(
+        self, store: ztfmatch.Store, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        """All of them were read."""
+        storage, layout = Storage.at(tmp_path), replace(EXPOSURES, row_group_rows=2)
+        rows = store.snapshot().files.read("exposures").sort_by(EXPOSURES.order)
+        file = write_file(Destination(storage, layout, None, 0, "x"), rows)
+        field = rows["field"][-1].as_py()
+        snapshot = replace(store.snapshot().files, storage=storage)
+        task = ExposuresTask("x", snapshot, storage, Scope((field,)), LinesForm(), (file,))
+        groups: list[int] = []
+        original = OpenFile._ahead
+
+        def noted(self: OpenFile, some: Sequence[int], columns: Sequence[str]) -> Any:
+            groups.extend(some)
+            return original(self, some, columns)
+
+        monkeypatch.setattr(OpenFile, "_ahead", noted)
+        written = export_exposures(task)
+        fields = rows["field"].to_pylist()
+        assert sum(part.documents for part in written.files) == fields.count(field)
+        assert groups == [g for g in range(len(fields) // 2) if field in fields[2 * g : 2 * g + 2]]
+        assert 0 < len(groups) < len(fields) // 2
 
     def test_private_epochs_leave_no_trace(self, survey: Survey, tmp_path: Path) -> None:
         """Stores with other private epochs, or none of them, export the same bytes, also after a rematch."""

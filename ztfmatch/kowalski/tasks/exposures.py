@@ -14,7 +14,6 @@ from ztfmatch.core.arrays import Ids, Mask
 from ztfmatch.core.io.parquet import DataFile, OpenFile, overlaps
 from ztfmatch.core.io.rows import unit_arrays, units_of_rows
 from ztfmatch.core.io.snapshot import SnapshotFiles
-from ztfmatch.core.io.storage import Storage
 from ztfmatch.core.kernels.lookup import in_ranges
 from ztfmatch.core.kernels.tiling import Tile
 from ztfmatch.core.schema import DETECTIONS
@@ -67,13 +66,16 @@ def export_exposures(task: ExposuresTask) -> LinesWritten:
         return _exposure_rows(rows.filter(pa.array(keep)))
 
     writer = LinesWriter(task.output, EXPOSURES, UPSERT, task.key, task.form)
-    return _written(writer, (documents(rows) for rows in _batches(task.storage, task.files, names)))
+    return _written(writer, (documents(rows) for rows in _batches(task, names)))
 
 
-def _batches(storage: Storage, files: Sequence[DataFile], names: Sequence[str]) -> Iterator[pa.Table]:
-    """Rows of files, some at a time."""
-    for file in files:
-        for batch in OpenFile(storage, file).batches(names, _BATCH_ROWS):
+def _batches(task: ExposuresTask | LineageTask, names: Sequence[str]) -> Iterator[pa.Table]:
+    """Rows of files, some at a time; of the ledger only row groups that may have a field of the scope."""
+    fields = task.scope.fields
+    for file in task.files:
+        parquet = OpenFile(task.storage, file)
+        groups = None if fields is None else parquet.groups_with("field", [(field, field) for field in fields])
+        for batch in parquet.batches(names, _BATCH_ROWS, groups):
             yield pa.Table.from_batches([batch])
 
 
@@ -190,8 +192,7 @@ class LineageTask(LinesTask):
 def export_lineage(task: LineageTask) -> LinesWritten:
     """Write the links between old and new documents, or the numbers of those that are no more."""
     writer = LinesWriter(task.output, LINEAGE, task.action, task.key, task.form)
-    batches = _batches(task.storage, task.files, _LINEAGE_COLUMNS)
-    kept = (rows.filter(pa.array(_links_in_scope(rows, task.scope))) for rows in batches)
+    kept = (rows.filter(pa.array(_links_in_scope(rows, task.scope))) for rows in _batches(task, _LINEAGE_COLUMNS))
     return _written(writer, (_lineage_rows(rows, task) for rows in kept))
 
 
