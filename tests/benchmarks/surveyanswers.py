@@ -136,6 +136,7 @@ def commands(store: Path, place: Place, out: Path) -> dict[str, list[str]]:
             str(place.objectid),
             "-o",
             str(out),
+            "--overwrite",
         ],
     }
 

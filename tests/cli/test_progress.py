@@ -205,6 +205,9 @@ WITHOUT = [word for name in ("status", "median", "rms", "flatness") for word in 
         (("references", "select", "{store}", "--nmin", 2, *WITHOUT), "reading files of the ledger"),
         (("references", "plan", "{store}", "--nmin", 2, *WITHOUT), "reading files of the ledger"),
         (("vacuum", "{store}", "--keep", 1, "--grace-hours", 0), "deleting thousands of files"),
+        (("plan", "append", "{store}", "{sky}/catalogs"), "listing catalogs"),
+        (("plan", "rematch", "{store}", "{sky}/references"), "neighbours of tiles"),
+        (("diff", "{store}", 0, 1), "comparing lists of files"),
     ],
 )
 def test_commands_without_tasks_tell_how_far_they_are(
@@ -212,7 +215,7 @@ def test_commands_without_tasks_tell_how_far_they_are(
 ) -> None:
     if words[0] == "vacuum":
         assert call("compact", copied.store, "--full").exit_code == 0
-    places = {"store": copied.store, "place": tmp_path, "ra": star["ra"], "dec": star["dec"]}
+    places = {"store": copied.store, "sky": copied.sky, "place": tmp_path, "ra": star["ra"], "dec": star["dec"]}
     given = [str(word).format(**places) for word in words]
     result = call(*given)
     assert result.exit_code == 0, result.output

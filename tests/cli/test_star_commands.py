@@ -91,6 +91,12 @@ def test_status_says_whether_stars_are_up_to_date(copied: Stars) -> None:
     assert report("lightcurve", copied.store, "--star", legacy_object(copied)) != []
 
 
+def test_release_by_star_counts_stars(made: Stars, tmp_path: Path) -> None:
+    (tmp_path / "scope.toml").write_text('release = "dr1"\n\n[[programs]]\nid = 1\n')
+    said = done("publish", "hats", made.store, tmp_path / "out", "--release", tmp_path / "scope.toml", "--by", "star")
+    assert ": 3 stars, " in said
+
+
 def legacy_object(stars: Stars) -> int:
     """One that an import brought."""
     rows = ztfmatch.open_store(stars.store).snapshot().table("objects").to_pylist()

@@ -14,7 +14,7 @@ from matchfiles import ARCSEC, UNIT, Content, make_content, read_matchfile, set_
 
 import ztfmatch
 from ztfmatch.core.config import StoreConfig
-from ztfmatch.core.errors import BadInputError, CommitConflictError, ConfigError, StoreNotFoundError
+from ztfmatch.core.errors import BadInputError, CommitConflictError, ConfigError, OutputExistsError, StoreNotFoundError
 from ztfmatch.core.io.storage import Storage
 from ztfmatch.core.operations.verify import verify_store
 from ztfmatch.core.survey import Unit
@@ -424,6 +424,20 @@ def test_export_of_several_units_needs_a_directory_and_names_their_files(tmp_pat
     (tmp_path / "out").mkdir()
     assert command("export", "matchfile", tmp_path / "store", "-o", tmp_path / "out").exit_code == 0
     assert sorted(path.name for path in (tmp_path / "out").iterdir()) == sorted(file.name for file in files)
+
+
+def test_export_replaces_existing_files_only_with_overwrite(tmp_path: Path) -> None:
+    ingest(tmp_path / "store", write_matchfile(tmp_path, make_content()))
+    made = tmp_path / "mine.pytable"
+    made.write_text("mine")
+    words = ("export", "matchfile", tmp_path / "store", "-o", made)
+    done = command(*words)
+    assert (done.exit_code, made.read_text()) == (2, "mine")
+    assert f"{made} exists already: give --overwrite" in done.stderr
+    with pytest.raises(OutputExistsError, match="overwrite=True"):
+        ztfmatch.open_store(tmp_path / "store").snapshot().export_matchfiles(made)
+    assert command(*words, "--overwrite").exit_code == 0
+    assert len(read_matchfile(made)["sources"])
 
 
 def test_export_of_an_orphan_whose_flux_has_no_error_warns_of_nothing(tmp_path: Path) -> None:

@@ -14,9 +14,11 @@ import pyarrow as pa
 import pyarrow.compute as pc
 import pyarrow.parquet as pq
 import pytest
+from click.testing import CliRunner
 from helpers import runner
 
 import ztfmatch
+from ztfmatch.cli import main
 from ztfmatch.core.config import AppendConfig, CalibrateConfig, Resources
 from ztfmatch.core.errors import ConfigError, CorrectionsError, MetadataError
 from ztfmatch.core.io.corrections import read_corrections
@@ -297,8 +299,8 @@ def test_calibrate_update_with_newer_data_is_as_good_as_all_at_once(survey: Surv
     half = len(catalogs) // 2
     store.append([str(path) for path in catalogs[:half]], exposures)
     store.calibrate(CalibrateInputs(ps1, tmp_path / "old"))
-    with pytest.raises(ConfigError, match=r"no usable exposure came into .* since snapshot 1"):
-        store.calibrate(CalibrateInputs(ps1, tmp_path / "none", tmp_path / "old"))
+    none = store.calibrate(CalibrateInputs(ps1, tmp_path / "none", tmp_path / "old"))
+    assert (none.written, none.output, (tmp_path / "none").exists()) == (False, str(tmp_path / "old"), False)
     store.append([str(path) for path in catalogs[half:]], exposures)
     store.calibrate(CalibrateInputs(ps1, tmp_path / "updated", tmp_path / "old"))
     store.calibrate(CalibrateInputs(ps1, tmp_path / "whole"))
@@ -332,8 +334,19 @@ def test_extend_corrections_gives_exposures_that_came_since_what_a_calibration_o
     store.append([path for i, path in enumerate(catalogs) if i % 4], exposures)
     store.calibrate(CalibrateInputs(ps1, tmp_path / "old"))
     inputs = CalibrateInputs(ps1, tmp_path / "new", tmp_path / "old")
-    with pytest.raises(ConfigError, match="there is nothing to add"):
-        store.extend_corrections(inputs)
+    words = [
+        "calibrate",
+        store.storage.root,
+        "--ps1",
+        str(ps1),
+        "--extend",
+        str(tmp_path / "old"),
+        "-o",
+        str(tmp_path / "new"),
+    ]
+    done = CliRunner().invoke(main, words)
+    assert (done.exit_code, (tmp_path / "new").exists()) == (0, False), done.output
+    assert f"in {tmp_path / 'old'} have every usable exposure" in done.stdout
     store.append(catalogs[::4], exposures)
     report = store.extend_corrections(inputs)
     store.calibrate(CalibrateInputs(ps1, tmp_path / "whole"))

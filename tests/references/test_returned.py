@@ -12,7 +12,7 @@ from reference_scene import quadrant, write_reference
 from test_plan import audit_rows, images, planned
 
 from ztfmatch.cli import main
-from ztfmatch.core.errors import BadInputError, MetadataError
+from ztfmatch.core.errors import ConfigError, MetadataError
 from ztfmatch.core.survey import Unit
 from ztfmatch.references.returned import check_returned
 
@@ -48,7 +48,7 @@ def test_reference_that_is_not_planned_is_refused(field: int, said: str, tmp_pat
     plan = plan_file(tmp_path)
     for one in (500, field):
         write_reference(tmp_path / "new", quadrant(Unit(one, 3, 1), n_side=5))
-    with pytest.raises(BadInputError, match=rf"no reference of 1 of the 2 units .*{field:06d}_zg_c01_q4 \({said}\)"):
+    with pytest.raises(ConfigError, match=rf"no reference of 1 of the 2 units .*{field:06d}_zg_c01_q4 \({said}\)"):
         check_returned(plan, [str(tmp_path / "new")], runner())
 
 
@@ -77,7 +77,7 @@ def test_rematch_takes_only_what_is_planned(tmp_path: Path) -> None:
     assert "1 reference came back as planned, 1 not yet." in done.stdout
     write_reference(tmp_path / "more", quadrant(Unit(502, 3, 1), n_side=6))
     done = CliRunner().invoke(main, [*command, str(tmp_path / "more")])
-    assert (done.exit_code, "asks for no reference" in done.stderr) == (1, True)
+    assert (done.exit_code, "requests no reference" in done.stderr) == (2, True)
     from ztfmatch.core.io.snapshot import open_snapshot
 
     assert open_snapshot(storage).number == 1

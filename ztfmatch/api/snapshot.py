@@ -229,13 +229,13 @@ class Snapshot(Plots, Displayable):
 
     @runs_tasks
     def export_matchfiles(
-        self, output: Place, units: UnitFilter | None = None, **running: Unpack[Running]
+        self, output: Place, units: UnitFilter | None = None, overwrite: bool = False, **running: Unpack[Running]
     ) -> ExportReport:
         """Export units as matchfiles; see :func:`ztfmatch.matchfile.export.export_matchfiles`."""
         from ztfmatch.matchfile import export
 
         with open_runner(**running) as runner:
-            return export.export_matchfiles(self.files, Path(output), units or export.UnitFilter(), runner)
+            return export.export_matchfiles(self.files, Path(output), units or export.UnitFilter(), runner, overwrite)
 
     @runs_tasks
     def publish_hats(

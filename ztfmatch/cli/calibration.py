@@ -18,7 +18,8 @@ if TYPE_CHECKING:
     from collections.abc import Sequence
 
     from ztfmatch.cli.options import Option, Runs
-    from ztfmatch.photometry.calibrate import CalibrateInputs, HeldOut
+    from ztfmatch.photometry.calibrate import CalibrateInputs, CalibrateReport, HeldOut
+    from ztfmatch.photometry.extend import ExtendReport
 
 _CHANNELS_SHOWN = 40
 
@@ -118,7 +119,7 @@ def calibrate(store: str, ps1: Path | None, internal: bool, output: Path, update
     --extend keeps existing corrections and adds zero points and gradients of newer exposures where they have any.
 
     The output directory holds Parquet files of every term with errors and counts, their provenance (about.json), and
-    error models for 'append --error-model'.
+    error models for 'append --error-model'. If --update or --extend find nothing newer, nothing is written.
 
     \b
     Examples:
@@ -150,6 +151,10 @@ def calibrate(store: str, ps1: Path | None, internal: bool, output: Path, update
         return
     with running as how:
         report = open_store(store).calibrate(inputs, config, **how)
+    if not report.written:
+        line = f"Nothing to update: no star has {config.min_epochs} usable epochs newer than {_named(report)}."
+        emit(report, as_json, [line])
+        return
     total = summary_of(report.channels)
     line = (
         f"Corrections {report.corrections} in {report.output}: {counted(len(report.channels), 'channel')}, "
@@ -172,7 +177,13 @@ def _extend(store: str, inputs: CalibrateInputs, config: CalibrateConfig, runnin
         f"Corrections {report.corrections} in {report.output}: {report.extended}, and terms of {report.gradients:,} of "
         f"{counted(report.exposures, 'newer exposure')}; {report.seconds:.1f} s."
     )
+    if not report.written:
+        line = f"Nothing to add: {_named(report)} have every usable exposure of the store."
     emit(report, as_json, [line])
+
+
+def _named(report: CalibrateReport | ExtendReport) -> str:
+    return f"corrections {report.corrections} in {report.output}"
 
 
 def _calibrate_internal(store: str, output: Path, as_json: bool) -> None:

@@ -88,10 +88,11 @@ def import_matchfile(store: str, files: tuple[str, ...], create: bool, store_con
     default=Path(),
     help="File to write, or an existing directory for files with the survey's names; by default the current one.",
 )
+@options.flag("--overwrite", "Overwrite existing output files.")
 @options.snapshot
 @options.runs
 def export_matchfile(store: str, field: int | None, filters: tuple[int, ...] | None, ccdid: int | None, qid: int | None,
-                     objectid: int | None, output: Path, snapshot: int | None, running: Runs,
+                     objectid: int | None, output: Path, overwrite: bool, snapshot: int | None, running: Runs,
                      as_json: bool) -> None:  # fmt: skip
     """Export units of a STORE as matchfiles of the survey.
 
@@ -110,7 +111,7 @@ def export_matchfile(store: str, field: int | None, filters: tuple[int, ...] | N
         raise click.UsageError("--filter: give one filter, or none for all.")
     units = UnitFilter(field=field, fid=filters[0] if filters else None, ccdid=ccdid, qid=qid, objectid=objectid)
     with running as how:
-        report = open_store(store).snapshot(snapshot).export_matchfiles(output, units, **how)
+        report = open_store(store).snapshot(snapshot).export_matchfiles(output, units, overwrite, **how)
     emit(report, as_json, [_written(file) for file in report.files])
 
 

@@ -256,9 +256,12 @@ def _show_preview(made: ReleasePreview, as_json: bool) -> None:
 
 
 def _show(report: PublishReport, as_json: bool) -> None:
+    from ztfmatch.release.publication import noun_of_rows
+
+    rows = counted(report.objects, noun_of_rows(report.product))
     epochs = f", {counted(report.epochs, 'epoch')}" if report.epochs else ""
     headline = (
-        f"Release {report.release} of snapshot {report.snapshot}: {counted(report.objects, 'object')}{epochs} in "
+        f"Release {report.release} of snapshot {report.snapshot}: {rows}{epochs} in "
         f"{counted(report.files, 'file')}, {size_text(report.bytes)}, {report.seconds:.1f} s: {report.output}"
     )
     emit(report, as_json, [headline, *([f"sha256 {report.sha256}"] if report.sha256 else [])])

@@ -14,7 +14,7 @@ from ztfmatch.core.io.rows import unit_of
 from ztfmatch.core.io.snapshot import SnapshotFiles
 from ztfmatch.core.io.storage import Storage
 from ztfmatch.core.kernels.tiling import Tile
-from ztfmatch.core.operations.common import WORKER_BASE_BYTES, tiles_of_footprints
+from ztfmatch.core.operations.common import WORKER_BASE_BYTES, footprint_table, tiles_of_footprints
 from ztfmatch.core.operations.rematchplan import newest_references
 from ztfmatch.core.runs import bounded_runs, chunks
 from ztfmatch.core.schema import DETECTIONS, LINEAGE
@@ -135,7 +135,7 @@ def _changes_by_tile(after: SnapshotFiles, ledger: LedgerChanges, whole: set[Uni
     """What changed in each tile that has detections and is touched, in order of the sky."""
     found = new, changed, units, touched = [defaultdict[Tile, set[Any]](set) for _ in range(4)]
     for rows, exposures in ((ledger.new, new), (ledger.changed, changed)):
-        for row, tiles in zip(rows, tiles_of_footprints(after.tiling, rows), strict=True):
+        for row, tiles in zip(rows, tiles_of_footprints(after.tiling, footprint_table(rows)), strict=True):
             for tile in tiles:
                 exposures[tile].add(row["exposureid"])
                 touched[tile].add(unit_of(row))
@@ -173,7 +173,7 @@ def _units_by_tile(snapshot: SnapshotFiles, units: set[Unit]) -> dict[Tile, set[
     """Those of some units that have a reference, by the tiles that it touches."""
     references = newest_references(snapshot, units)
     by_tile: dict[Tile, set[Unit]] = {}
-    touched = tiles_of_footprints(snapshot.tiling, list(references.values()))
+    touched = tiles_of_footprints(snapshot.tiling, footprint_table(references.values()))
     for unit, tiles in zip(references, touched, strict=True):
         for tile in tiles:
             by_tile.setdefault(tile, set()).add(unit)

@@ -10,9 +10,10 @@ import numpy as np
 
 from ztfmatch.core.arrays import Ints
 from ztfmatch.core.display import Displayable
-from ztfmatch.core.errors import ConfigError
+from ztfmatch.core.errors import ConfigError, OutputExistsError
 from ztfmatch.core.io.localfiles import remove_leftovers
 from ztfmatch.core.io.merge import ROWS_IN_FLIGHT
+from ztfmatch.core.io.noted import noted
 from ztfmatch.core.io.rows import codes_of_units
 from ztfmatch.core.io.snapshot import SnapshotFiles
 from ztfmatch.core.operations.common import WORKER_BASE_BYTES
@@ -76,7 +77,9 @@ class ExportReport(Displayable):
     files: list[ExportedMatchfile]
 
 
-def export_matchfiles(snapshot: SnapshotFiles, output: Path, units: UnitFilter, runner: Runner) -> ExportReport:
+def export_matchfiles(
+    snapshot: SnapshotFiles, output: Path, units: UnitFilter, runner: Runner, overwrite: bool = False
+) -> ExportReport:
     """Write a matchfile for each unit of a filter.
 
     Parameters
@@ -84,11 +87,15 @@ def export_matchfiles(snapshot: SnapshotFiles, output: Path, units: UnitFilter, 
     output : Path
         File to write, for one unit; or a directory, where the files get the survey's names.
     units : UnitFilter
+    overwrite : bool
+        Replace existing files.
 
     Raises
     ------
     ConfigError
         If no unit is taken, or several are and ``output`` is not a directory; if h5py is not installed.
+    OutputExistsError
+        If a file exists and ``overwrite`` is false.
     StorageError
         If a file cannot be written.
     """
@@ -112,10 +119,21 @@ def export_matchfiles(snapshot: SnapshotFiles, output: Path, units: UnitFilter, 
         )
         for row, unit in enumerate(map(unit_of_code, chosen.tolist()))
     ]
+    if not overwrite:
+        _check_absent([task.path for task in tasks])
     runner.check_memory(dict(zip((task.key for task in tasks), _projected_bytes(snapshot, held), strict=True)))
     files = runner.run(Job("writing matchfiles", export_unit, tasks, "export"))
     remove_leftovers([Path(task.path) for task in tasks])
     return ExportReport(snapshot.storage.root, snapshot.number, files)
+
+
+def _check_absent(files: list[str]) -> None:
+    existing = noted("existing matchfiles", list[str], lambda: [file for file in files if Path(file).exists()])
+    if existing:
+        more = f" and {len(existing) - 1:,} more" if len(existing) > 1 else ""
+        raise OutputExistsError(
+            f"{existing[0]}{more} exists already: give --overwrite (overwrite=True in Python), or another place"
+        )
 
 
 def _projected_bytes(snapshot: SnapshotFiles, held: Held) -> list[int]:

@@ -9,7 +9,7 @@ from ztfmatch.core.io.parquet import DataFile
 from ztfmatch.core.io.rows import unit_of
 from ztfmatch.core.io.snapshot import OfSnapshot, SnapshotFiles
 from ztfmatch.core.kernels.tiling import Tile, Tiling, neighbours
-from ztfmatch.core.operations.common import WORKER_BASE_BYTES, tiles_of_footprints
+from ztfmatch.core.operations.common import WORKER_BASE_BYTES, footprint_table, tiles_of_footprints
 from ztfmatch.core.plain import Row
 from ztfmatch.core.runs import bounded_runs
 from ztfmatch.core.schema import OBJECTS
@@ -61,7 +61,9 @@ def sources_tasks(plan: ImportPlan) -> list[SourcesTask]:
     by_tile: dict[Tile, list[MatchfileInput]] = {}
     ordered = sorted(plan.files, key=lambda file: objectid_range(unit_of(file.matchfile)))
     files = [file for file in ordered if file.is_reference]
-    for file, tiles in zip(files, tiles_of_footprints(plan.tiling, [f.reference for f in files]), strict=True):
+    for file, tiles in zip(
+        files, tiles_of_footprints(plan.tiling, footprint_table(f.reference for f in files)), strict=True
+    ):
         for tile in tiles:
             by_tile.setdefault(tile, []).append(file.input)
     return [
@@ -82,7 +84,7 @@ def import_tasks(plan: ImportPlan, objects: Sequence[DataFile], rows_per_task: i
     for file in objects:
         fresh.setdefault(file.tile, []).append(file)
     tasks = []
-    footprints = tiles_of_footprints(plan.tiling, [taken.reference for taken in plan.files])
+    footprints = tiles_of_footprints(plan.tiling, footprint_table(taken.reference for taken in plan.files))
     for number, (taken, touched) in enumerate(zip(plan.files, footprints, strict=True)):
         tiles = tuple(TileSeeds(tile, _seeds(plan, fresh, taken, tile)) for tile in touched)
         for batch_number, batch in enumerate(_batches(taken, len(tiles) > 1, rows_per_task)):

@@ -64,7 +64,10 @@ class CalibrateReport(Displayable):
 
     store: str
     snapshot: int
+    written: bool
+    """False if no star has ``min_epochs`` usable epochs newer than the corrections to be updated."""
     output: str
+    """Directory of the corrections; if nothing was written, of those to be updated."""
     corrections: str
     """Name of the set."""
     channels: list[ChannelReport]
@@ -127,9 +130,9 @@ def calibrate(storage: Storage, inputs: CalibrateInputs, config: CalibrateConfig
     since = -1 if old is None else int(old.about["snapshot"])
     dates = _slice_dates(snapshot, config)
     residuals = measure_residuals(snapshot, Measurement(catalog, config, since, dates), runner)
-    if not residuals.used:
+    if old is not None and not residuals.used:
         clear(storage, residuals.operation_id)
-        raise ConfigError(f"{inputs.update}: no usable exposure came into {storage.root} since snapshot {since}")
+        return _nothing_new(residuals, old, watch)
     operation_id = OperationId("calibrate", snapshot.number, [residuals.operation_id, str(inputs.update)]).value
     tasks = _fit_tasks(residuals, config, operation_id, old, dates)
     runner.check_memory(dict.fromkeys((task.key for task in tasks), _projected_bytes(snapshot, config)))
@@ -153,6 +156,7 @@ def calibrate(storage: Storage, inputs: CalibrateInputs, config: CalibrateConfig
     return CalibrateReport(
         store=storage.root,
         snapshot=snapshot.number,
+        written=True,
         output=str(inputs.output),
         corrections=digest,
         channels=channels,
@@ -162,6 +166,26 @@ def calibrate(storage: Storage, inputs: CalibrateInputs, config: CalibrateConfig
         held_out=_held_out(tables["heldout"]),
         detections=residuals.detections,
         used=residuals.used,
+        stars=residuals.stars,
+        tiles=residuals.tiles,
+        seconds=watch.seconds,
+    )
+
+
+def _nothing_new(residuals: Residuals, old: CorrectionFiles, watch: Stopwatch) -> CalibrateReport:
+    return CalibrateReport(
+        store=residuals.snapshot.storage.root,
+        snapshot=residuals.snapshot.number,
+        written=False,
+        output=str(old.place),
+        corrections=old.set.digest,
+        channels=[],
+        programs=list(old.about.get("programs") or ()),
+        error_models=old.tables["errormodel"].num_rows,
+        exposures=old.tables["exposures"].num_rows,
+        held_out=[],
+        detections=residuals.detections,
+        used=0,
         stars=residuals.stars,
         tiles=residuals.tiles,
         seconds=watch.seconds,

@@ -28,7 +28,10 @@ class ExtendReport(Displayable):
 
     store: str
     snapshot: int
+    written: bool
+    """False if the older set has every usable exposure of the store."""
     output: str
+    """Directory of the corrections; if nothing was written, of the older ones."""
     corrections: str
     """Name of the set."""
     extended: str
@@ -60,8 +63,7 @@ def extend_corrections(
     Raises
     ------
     ConfigError
-        If a setting is out of range, the output is there, the corrections are of another store or grid, or no usable
-        exposure came since.
+        If a setting is out of range, the output is there, or the corrections are of another store or grid.
     CorrectionsError
         If the corrections are none, or damaged.
     MetadataError, JobFailedError
@@ -81,15 +83,16 @@ def extend_corrections(
     tables = extended_tables(residuals, [read_exposures(storage, result.kept[0].path) for result in results], old)
     clear(storage, residuals.operation_id)
     new = {name: tables[name].num_rows - old.tables[name].num_rows for name in ("exposures", EXPOSURETERMS.name)}
-    if not new["exposures"]:
-        raise ConfigError(f"{inputs.update}: knows every usable exposure of {storage.root}; there is nothing to add")
-    digest = write_corrections(
-        inputs.output, tables, _about(residuals, old, catalog.path), error_model_files(tables["errormodel"])
-    )
+    written = new["exposures"] > 0
+    digest = old.set.digest
+    if written:
+        about = _about(residuals, old, catalog.path)
+        digest = write_corrections(inputs.output, tables, about, error_model_files(tables["errormodel"]))
     return ExtendReport(
         store=storage.root,
         snapshot=snapshot.number,
-        output=str(inputs.output),
+        written=written,
+        output=str(inputs.output if written else old.place),
         corrections=digest,
         extended=old.set.digest,
         exposures=new["exposures"],

@@ -12,7 +12,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from ztfmatch.core.display import Displayable
-from ztfmatch.core.errors import BadInputError
+from ztfmatch.core.errors import ConfigError
 from ztfmatch.core.io.rows import unit_of
 from ztfmatch.core.plain import Row
 from ztfmatch.core.runner import Runner
@@ -51,8 +51,10 @@ def check_returned(plan: str | os.PathLike[str], references: Sequence[str], runn
     ------
     MetadataError
         If it is not a plan.
+    ConfigError
+        If a reference is of a unit for which the plan requests none.
     BadInputError
-        If a reference is of a unit that the plan does not ask for, or none can be used.
+        If no reference can be used.
     """
     rows = read_rows(Path(plan), "a plan", PLAN)
     about_plan(rows)
@@ -64,8 +66,8 @@ def check_returned(plan: str | os.PathLike[str], references: Sequence[str], runn
     if unasked:
         said = ", ".join(f"{unit_of(row)} ({planned.get(unit_of(row), {}).get('action', 'not in it')})"
                          for row in unasked[:_NAMED])  # fmt: skip
-        raise BadInputError(
-            f"{plan}: asks for no reference of {len(unasked)} of the {len(came)} units that came back: {said}; "
+        raise ConfigError(
+            f"{plan}: requests no reference of {len(unasked)} of the {len(came)} units that came back: {said}; "
             "expected units that are to be made"
         )
     asked = pc.sum(pc.is_in(rows["action"].cast("string"), pa.array(TO_BE_MADE))).as_py() or 0

@@ -18,7 +18,7 @@ import pyarrow.parquet as pq
 from ztfmatch.core.display import Displayable
 from ztfmatch.core.errors import BadInputError, ConfigError
 from ztfmatch.core.progress import tracked
-from ztfmatch.release.publication import CHECKSUM_FILE, MANIFEST_FILE
+from ztfmatch.release.publication import CHECKSUM_FILE, MANIFEST_FILE, noun_of_rows
 from ztfmatch.release.schema import BULK, RELEASED_LIGHTCURVES, RELEASED_OBJECTS, RELEASED_STARS
 
 _READ_BYTES: Final = 1 << 22
@@ -221,18 +221,20 @@ def _schema(path: Path) -> pa.Schema | None:
 
 
 def _counts(output: Path, manifest: Manifest, data: list[str]) -> ProductCheck:
-    """Objects, each once, and epochs are as many as the manifest says."""
+    """Objects or stars, each once, and epochs are as many as the manifest says."""
     seen = list(_counted(output, _rows_of(data)))
     ids = np.concatenate([np.zeros(0, np.int64), *(part[0] for part in seen)])
     epochs = sum(part[1] for part in seen)
     wrong = []
     if (repeated := len(ids) - len(np.unique(ids))) > 0:
-        wrong.append(f"{repeated:,} objects are there more than once")
+        wrong.append(f"{repeated:,} {noun_of_rows(manifest.product)}s are repeated")
     said = manifest.counts
     tells = bool(said["epochs"]) and all(part[2] for part in seen)  # a product of objects does not count their epochs
     if len(ids) != said["objects"] or (tells and epochs != said["epochs"]):
         expected = f"{said['objects']:,}, {said['epochs'] or 0:,}"
-        wrong.append(f"{len(ids):,} objects, {epochs:,} epochs; {MANIFEST_FILE} says {expected}")
+        wrong.append(
+            f"{len(ids):,} {noun_of_rows(manifest.product)}s, {epochs:,} epochs; {MANIFEST_FILE} says {expected}"
+        )
     return ProductCheck("counts", len(ids), wrong)
 
 

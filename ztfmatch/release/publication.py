@@ -53,6 +53,11 @@ CHECKSUM_FILE: Final = "sha256sums.txt"
 _STAGED_UNDER: Final = "publish"
 
 
+def noun_of_rows(product: str) -> str:
+    """What a row of a product is: ``object``, or ``star``."""
+    return "star" if product == "hats stars" else "object"
+
+
 @dataclass(frozen=True, kw_only=True)
 class PublishReport(Displayable):
     """What was published."""
@@ -63,6 +68,7 @@ class PublishReport(Displayable):
     release: str
     files: int
     objects: int
+    """Of lightcurves by star: the stars."""
     epochs: int
     bytes: int
     seconds: float

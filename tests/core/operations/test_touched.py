@@ -8,7 +8,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from ztfmatch.core.kernels.tiling import Tile, adaptive_tiling
-from ztfmatch.core.operations.common import tiles_of_footprints
+from ztfmatch.core.operations.common import footprint_table, tiles_of_footprints
 from ztfmatch.core.operations.touched import Touched
 
 exposures = st.tuples(
@@ -36,7 +36,7 @@ def test_touched_has_every_tile_that_an_exposure_touches(
     touched = Touched.of(tiling, table, table["unit"].to_numpy())
     held: dict[Tile, list[int]] = {tile: touched.exposures(at).tolist() for at, tile in enumerate(tiling.tiles)}
     alone = tiles_of_footprints(tiling, table)
-    assert alone == tiles_of_footprints(tiling, rows)
+    assert alone == tiles_of_footprints(tiling, footprint_table(rows))
     for i, row in enumerate(rows):
         mine = {tile for tile, of in held.items() if i in of}
         assert touched.tiles[touched.footprint[i]] == len(mine)

@@ -29,6 +29,7 @@ from ztfmatch.core.survey import Unit, unit_of_code
 from ztfmatch.core.tasks.results import Written
 
 _PLACES_KEPT: Final = 20
+_FOOTPRINTS: Final = pa.schema([(name, pa.float64()) for name in FOOTPRINT])
 
 WORKER_BASE_BYTES: Final = 450 << 20
 """Memory of a worker that does nothing: the interpreter, the libraries, compiled kernels."""
@@ -147,19 +148,27 @@ class _Digested(io.RawIOBase):
         return len(content)
 
 
-def tiles_of_footprints(tiling: Tiling, rows: pa.Table | Sequence[Mapping[str, Any]]) -> list[list[Tile]]:
-    """Tiles that the footprint of each ledger or reference row touches, or comes within MARGIN_ARCSEC of.
+def footprint_table(rows: Iterable[Mapping[str, Any]]) -> pa.Table:
+    """Columns ``ra``, ``dec`` and ``radius``, degrees, of ledger or reference rows."""
+    return pa.Table.from_pylist([{name: row[name] for name in FOOTPRINT} for row in rows], _FOOTPRINTS)
 
-    A detection just outside a tile can match a seed inside, and that tile is the one that writes it. A catalog without
-    usable rows has no footprint.
+
+def tiles_of_footprints(tiling: Tiling, footprints: pa.Table) -> list[list[Tile]]:
+    """Tiles that each footprint touches, or comes within MARGIN_ARCSEC of.
+
+    A detection just outside a tile can match a seed inside, and that tile is the one that writes it.
+
+    Parameters
+    ----------
+    tiling : Tiling
+    footprints : pa.Table
+        With ``ra``, ``dec`` and ``radius``, degrees; null for a catalog without usable rows.
     """
-    if not isinstance(rows, pa.Table):
-        rows = pa.table({name: pa.array([row[name] for row in rows], pa.float64()) for name in FOOTPRINT})
-    ra, dec, radius = (rows[name].to_numpy().astype(np.float64) for name in FOOTPRINT)
+    ra, dec, radius = (footprints[name].to_numpy().astype(np.float64) for name in FOOTPRINT)
     placed = np.flatnonzero(np.isfinite(ra))
     reach = np.radians(radius[placed] + MARGIN_ARCSEC / 3600.0)
     cap, touched = tiling.touched_by_caps(unit_vector(ra[placed], dec[placed]), reach)
-    tiles: list[list[Tile]] = [[] for _ in range(rows.num_rows)]
+    tiles: list[list[Tile]] = [[] for _ in range(footprints.num_rows)]
     for row, at in zip(placed[cap].tolist(), touched.tolist(), strict=True):
         tiles[row].append(tiling.tiles[at])
     return tiles

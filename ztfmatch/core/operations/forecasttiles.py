@@ -21,6 +21,7 @@ from ztfmatch.core.operations.common import WORKER_BASE_BYTES
 from ztfmatch.core.operations.forecast import Draft, JobForecast
 from ztfmatch.core.operations.forecastunits import known_units, ledger_by_unit
 from ztfmatch.core.operations.listing import list_catalogs
+from ztfmatch.core.progress import tracked
 from ztfmatch.core.schema import DETECTIONS, MEMBERS, OBJECTS, ORPHANS, STARS, TRANSIENTDATA, TRANSIENTS
 from ztfmatch.core.tasks.rematch import BYTES_PER_ROW
 
@@ -28,6 +29,7 @@ Held = Mapping[Tile | None, TileFiles]
 
 _NONE: Final = TileFiles(0, 0, -1, 0)
 _TASK: Final = costs.TILE_TASK.seconds
+_NEIGHBOURS: Final = "neighbours of tiles"
 
 
 class _Tiles:
@@ -76,7 +78,7 @@ def forecast_transients(snapshot: SnapshotFiles) -> Draft:
     """What the grouping of orphans will take: at most, as if all units of a tile had new ones."""
     stale = transients.ungrouped_tiles(snapshot)
     held = _Tiles(snapshot, ORPHANS.name, TRANSIENTS.name, TRANSIENTDATA.name)
-    near = [held.rows(ORPHANS.name, *neighbours(snapshot.tiling, tile)) for tile in stale]
+    near = [held.rows(ORPHANS.name, *neighbours(snapshot.tiling, tile)) for tile in tracked(stale, _NEIGHBOURS)]
     own = [held.rows(ORPHANS.name, tile) for tile in stale]
     seconds = [_TASK + rows * costs.ORPHAN.seconds for rows in near]
     memory = max(map(transients.projected_bytes, near), default=0)
@@ -100,7 +102,7 @@ def _linking(title: str, snapshot: SnapshotFiles, tiles: Sequence[Tile]) -> JobF
     """Link the objects of some tiles; of those around them edges are read."""
     held = _Tiles(snapshot, OBJECTS.name)
     own = [held.rows(OBJECTS.name, tile) for tile in tiles]
-    near = [held.rows(OBJECTS.name, *neighbours(snapshot.tiling, tile)) for tile in tiles]
+    near = [held.rows(OBJECTS.name, *neighbours(snapshot.tiling, tile)) for tile in tracked(tiles, _NEIGHBOURS)]
     seconds = [_TASK + rows * costs.LINKED_OBJECT.seconds for rows in own]
     io = (held.size(OBJECTS.name, sum(own)), sum(own) * costs.LINKED_OBJECT_BYTES, 2 * sum(rows > 0 for rows in own))
     return JobForecast.of(title, seconds, io, max(map(link.projected_bytes, own, near), default=0))
@@ -184,7 +186,7 @@ def forecast_rematch(snapshot: SnapshotFiles, references: Iterable[str], rows_pe
     retiring = [_TASK + count * costs.RETIRED_ROW.seconds for count in retired]
     kept = sum(held.size(name, held.rows(name, *tiles)) for name in tables)
     largest = min(rows_per_task, max((sum(one[0] for one in of) for of in tiles.values()), default=0))
-    orphans = [held.rows(ORPHANS.name, *neighbours(snapshot.tiling, tile)) for tile in tiles]
+    orphans = [held.rows(ORPHANS.name, *neighbours(snapshot.tiling, tile)) for tile in tracked([*tiles], _NEIGHBOURS)]
     jobs = [
         JobForecast.of("matching again", matching, (1.3 * stored, stored, 2 * len(matching)),
                        WORKER_BASE_BYTES + BYTES_PER_ROW * largest),

@@ -21,6 +21,7 @@ from ztfmatch.core.kernels.sphere import ARCSEC_PER_RADIAN, Floats, unit_vectors
 from ztfmatch.core.kernels.tiling import CAP_ORDER, Pixels, cap_pixels
 from ztfmatch.core.operations.common import references_by_unit
 from ztfmatch.core.operations.listing import CODES, Codes, Listing, codes_of
+from ztfmatch.core.progress import tracked
 from ztfmatch.core.survey import Unit, unit_of_code
 
 _QUADRANT_RAD: Final = np.radians(0.63)
@@ -153,7 +154,7 @@ class Ledger:
 def ledger_by_unit(snapshot: SnapshotFiles) -> Ledger:
     """Exposures and rows of each unit, read a file at a time."""
     exposures, rows = np.zeros(CODES, np.int64), np.zeros(CODES, np.int64)
-    for file in snapshot.ledger:
+    for file in tracked(snapshot.ledger, "reading files of the ledger"):
         table = read_file_rows(snapshot.storage, file, [*UNIT, "nrows"])
         code = codes_of_rows(table)
         np.add.at(exposures, code, 1)

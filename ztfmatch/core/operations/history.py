@@ -13,6 +13,7 @@ from ztfmatch.core.io.snapshot import SnapshotFiles, open_snapshot
 from ztfmatch.core.io.storage import Storage
 from ztfmatch.core.kernels.tiling import Tile
 from ztfmatch.core.operations.common import OperationId, Stopwatch
+from ztfmatch.core.progress import tracked
 from ztfmatch.core.schema import TABLES
 from ztfmatch.core.settings import checked_value
 from ztfmatch.core.tasks.staging import clear
@@ -34,9 +35,11 @@ class Difference:
 def compare(storage: Storage, before: int, after: int) -> list[Difference]:
     """What changed from one snapshot to another, by table and tile; what they share is left out."""
     first, second = open_snapshot(storage, before), open_snapshot(storage, after)
-    removed = Counter((file.table, file.tile) for file in first.files.not_in(second.files))
-    added = Counter((file.table, file.tile) for file in second.files.not_in(first.files))
-    rows = [_rows(snapshot) for snapshot in (first, second)]
+    removed, added = (
+        Counter((file.table, file.tile) for file in one.files.not_in(other.files))
+        for one, other in tracked([(first, second), (second, first)], "comparing lists of files")
+    )
+    rows = [_rows(snapshot) for snapshot in tracked([first, second], "counting rows of tiles")]
     return [
         Difference(
             table=key[0],

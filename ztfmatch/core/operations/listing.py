@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
 from typing import Final
 
@@ -14,6 +14,7 @@ import pyarrow.compute as pc
 from ztfmatch.core.io.catalogs import HEADER_BYTES, ROW_BYTES
 from ztfmatch.core.io.places import is_named
 from ztfmatch.core.io.sources import look_for, stamp
+from ztfmatch.core.progress import tracked
 from ztfmatch.core.survey import FILTER_IDS, N_RCID, unit_codes
 
 Codes = npt.NDArray[np.int64]
@@ -72,7 +73,8 @@ class Listing:
 
     def sampled_rows(self) -> dict[str, int]:
         """Rows of some of the catalogs, by their sizes; none of those that are not there, or are compressed."""
-        sizes = {name: stamp(name) for name in self.sample if not name.lower().endswith((".gz", ".fz"))}
+        sampled = [name for name in self.sample if not name.lower().endswith((".gz", ".fz"))]
+        sizes = {name: stamp(name) for name in tracked(sampled, "sizes of a sample")}
         return {name: max(size[0] - HEADER_BYTES, 0) // ROW_BYTES for name, size in sizes.items() if size}
 
 
@@ -105,7 +107,8 @@ def list_catalogs(places: Iterable[str], pattern: str) -> Listing:
         if named or is_named(path.rsplit("/", 1)[-1], pattern):
             take(path)
 
-    look_for(_others(places, pattern, take), pattern, found)
+    shown = tracked(places, "listing catalogs") if isinstance(places, Sequence) else places
+    look_for(_others(shown, pattern, take), pattern, found)
     listing.add(waiting)
     return listing
 

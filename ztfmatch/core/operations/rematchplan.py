@@ -17,7 +17,7 @@ from ztfmatch.core.io.rows import unit_of
 from ztfmatch.core.io.snapshot import OfSnapshot, SnapshotFiles
 from ztfmatch.core.io.stagedfiles import StagedFiles
 from ztfmatch.core.kernels.tiling import Tile, in_sky_order
-from ztfmatch.core.operations.common import WORKER_BASE_BYTES, tiles_of_footprints
+from ztfmatch.core.operations.common import WORKER_BASE_BYTES, footprint_table, tiles_of_footprints
 from ztfmatch.core.operations.references import UNIT_ORDER, reference_input
 from ztfmatch.core.operations.touched import Touched
 from ztfmatch.core.schema import EXPOSURES, REFERENCES
@@ -75,7 +75,7 @@ def plan_rematch(snapshot: SnapshotFiles, rows: Sequence[ReferenceRow], operatio
     before = newest_references(snapshot, references)
     tiles: dict[Tile, set[Unit]] = {}
     known = [*rows, *(before[unit] for unit in references if unit in before)]
-    for row, of in zip(known, tiles_of_footprints(snapshot.tiling, known), strict=True):
+    for row, of in zip(known, tiles_of_footprints(snapshot.tiling, footprint_table(known)), strict=True):
         for tile in of:
             tiles.setdefault(tile, set()).add(unit_of(row))
     of_footprint = np.zeros(len(touched.tiles), np.int64)
