@@ -16,6 +16,7 @@ from ztfmatch.simulate.systematics import (
     BIAS_ONSET_MAG,
     BIAS_SPAN_MAG,
     EDGE_SCALE_PIX,
+    ERROR_MODEL_BREAK_MAG,
     FIELD_OFFSET_MAG,
     SMOOTH_TERMS,
     ChannelSystematics,
@@ -70,6 +71,31 @@ def left_by_the_best(
     normal = (a.T * weight) @ a - (of_stars.T * share) @ of_stars
     pull = (a.T * weight) @ z - of_stars.T @ (share * by_star(z))
     return rows.systematic.to_numpy() - model @ (mean + np.linalg.solve(normal + np.linalg.inv(before), pull))
+
+
+def least_error_of_errors(rows: pd.DataFrame, fid: int, at: Floats) -> Floats:
+    """Standard error of an error model at some magnitudes, relative to it: no unbiased estimator has less (Cramer-Rao).
+
+    Its four coefficients are told by epochs about the means of their lightcurves: those of n epochs of constant noise
+    have 2 (n - 1) of information on its logarithm.
+
+    Parameters
+    ----------
+    rows : DataFrame
+        Epochs of constant stars.
+    fid : int
+    at : float64 ndarray, shape (M,)
+    """
+    curves = rows.groupby("objectid").true_mag.agg(["size", "mean"])
+    curves = curves[curves["mean"] < ERROR_MODEL_BREAK_MAG]
+
+    def relative(mag: Floats) -> Floats:
+        flux = 10.0 ** (0.4 * (mag - 20.0))
+        return np.stack([np.ones(len(mag)), mag - 17.0, flux, flux * flux], axis=1) / model_error(mag, fid)[:, None]
+
+    told, wanted = relative(curves["mean"].to_numpy(np.float64)), relative(at)
+    covariance = np.linalg.inv((told.T * 2.0 * (curves["size"].to_numpy() - 1)) @ told)
+    return np.asarray(np.sqrt(np.einsum("mi,ij,mj->m", wanted, covariance, wanted)))
 
 
 def _form(rows: pd.DataFrame, config: SimulationConfig) -> tuple[Floats, Floats, Floats]:

@@ -20,7 +20,7 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 import pyarrow.parquet as pq
-from bound import left_by_the_best
+from bound import least_error_of_errors, left_by_the_best
 
 import ztfmatch
 from ztfmatch.core.config import AppendConfig, CalibrateConfig
@@ -29,6 +29,7 @@ from ztfmatch.simulate import SimulationConfig, simulate
 from ztfmatch.simulate.systematics import model_error
 
 BRIGHT = (13.5, 17.5)
+FAINT_MAG = 19.0
 HELD = 5
 """Every so many exposures one is held out."""
 
@@ -50,7 +51,7 @@ AIMS = {"constant": 1.0, "step": 1.5, "drift": 1.5, "colour": 2.0, "few": 2.5, "
         "outliers": 1.7}  # fmt: skip
 
 HEADS = ("before", "fitted", "held out", "extended", "bound", "aim", "median", "repeat", "pull", "worst", "errors",
-         "CPU s")  # fmt: skip
+         "unsure", "CPU s")  # fmt: skip
 
 
 @dataclass(frozen=True)
@@ -74,6 +75,8 @@ class Left:
     """The same in the bin of half a magnitude, 13.5 to 19, where it is farthest from 1."""
     errors: float
     """Of magerr over the noise that was simulated and what is left, root mean squares, in the bin farthest from 1."""
+    unsure: float
+    """Standard error of magerr by the best estimator, relative, in the bin where it is largest."""
     seconds: float
     """CPU time of calibrate."""
 
@@ -135,8 +138,11 @@ def compared(store: ztfmatch.Store, of: tuple[Path, SimulationConfig], held: Seq
     rows = rows.merge(truth["exposures"][["exposureid", "clrcoeff", "magzp", "fracday", "obsmjd"]], on="exposureid")
     stars = truth["stars"][["star_id", "g", "r", "kind"]].rename(columns={"kind": "variability"})
     rows = rows.merge(stars, on="star_id")
-    rows = rows[(rows.catflags == 0) & (rows.variability == "constant") & rows.true_mag.between(BRIGHT[0], 19.0)]
+    rows = rows[(rows.catflags == 0) & (rows.variability == "constant")]
     out = {int(Path(path).name.split("_")[1]) for path in held}
+    middles = np.arange(BRIGHT[0] + 0.25, FAINT_MAG, 0.5)
+    unsure = least_error_of_errors(rows[~rows.fracday.isin(out)], config.filters[0], middles).max()
+    rows = rows[rows.true_mag.between(BRIGHT[0], FAINT_MAG)]
     mine = rows.fracday.isin(out)
     best = left_by_the_best(rows, truth["ps1"], config, ~mine.to_numpy())
     every = (rows.mag + rows.clrcoeff * (rows.g - rows.r) - rows.true_mag) / rows.magerr
@@ -151,7 +157,7 @@ def compared(store: ztfmatch.Store, of: tuple[Path, SimulationConfig], held: Seq
     error = rows.mag + rows.clrcoeff * (rows.g - rows.r) - rows.true_mag
     parts = (rows.systematic, off[~mine], off[mine], np.full(1, np.nan), best[~mine])
     repeat, pull = _repeat(rows, error, off), robust_width(error / rows.magerr)
-    return Left(*map(within, parts), float(off[~mine].median()), repeat, pull, worst, false, seconds)
+    return Left(*map(within, parts), float(off[~mine].median()), repeat, pull, worst, false, unsure, seconds)
 
 
 def _repeat(rows: pd.DataFrame, error: pd.Series, off: pd.Series) -> float:
@@ -178,7 +184,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
         got = found[name] = left(place, replace(SKIES[name], seed=options.seed), CalibrateConfig())
         numbers = [1e3 * got.before, 1e3 * got.fitted, 1e3 * got.held, 1e3 * got.extended, 1e3 * got.bound]
         numbers += [AIMS[name], 1e3 * got.median]
-        shares = [got.repeat, got.pull, got.worst, got.errors]
+        shares = [got.repeat, got.pull, got.worst, got.errors, got.unsure]
         line = "".join(f"{value:>9.2f}" for value in numbers) + "".join(f"{value:>9.3f}" for value in shares)
         print(f"{name:<12}{line}{got.seconds:>9.1f}", flush=True)
     if options.json:
