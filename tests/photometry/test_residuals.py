@@ -478,21 +478,28 @@ def test_noise_of_epochs_is_theirs_without_gradients_and_those_that_are_clipped(
     assert np.isnan(noise_of_epochs(within, np.full(2, 9.0), (off, np.ones(1000)))[0]).all()
 
 
-def test_differences_are_those_of_epochs_that_count_one_after_the_other() -> None:
+def test_differences_are_those_of_epochs_that_count_at_most_three_apart() -> None:
+    """With v' A v the mean square, the degrees of freedom are those of Satterthwaite, (tr A)^2 / tr A^2."""
     rng = np.random.default_rng(3)
-    lengths = np.array([0, 1, 2, 9, 40])
+    lengths = np.array([0, 1, 2, 4, 9, 40])
     offsets = np.concatenate([[0], np.cumsum(lengths)])
     epochs = 17.0 + rng.normal(0.0, 0.02, offsets[-1])
-    epochs[rng.random(len(epochs)) < 0.2] = np.nan
+    epochs[7:][rng.random(len(epochs) - 7) < 0.2] = np.nan
     epochs[20] = 17.5
     summary = summarise(epochs, offsets)
-    pairs, squares = differences(epochs, offsets, summary)
+    summary = summary._replace(scatter=np.fmax(summary.scatter, 0.02))
+    freedom, squares = differences(epochs, offsets, summary)
+    assert freedom[3] == pytest.approx(3.0)  # all pairs of four epochs: their variance
+    assert squares[3] == pytest.approx(3.0 * epochs[3:7].var(ddof=1))
     for k, (first, stop) in enumerate(itertools.pairwise(offsets.tolist())):
         known = epochs[first:stop][~np.isnan(epochs[first:stop])]
-        known = known[np.abs(known - summary.median[k]) <= 4.0 * max(summary.scatter[k], 0.005)]
-        apart = np.diff(known)
-        assert pairs[k] == len(apart)
-        assert squares[k] == pytest.approx(0.5 * (apart**2).sum())
+        known = known[np.abs(known - summary.median[k]) <= 4.0 * summary.scatter[k]]
+        pairs = [(i, j) for j in range(len(known)) for i in range(max(j - 3, 0), j)]
+        unit = np.eye(len(known))
+        form = sum(0.5 * np.outer(unit[j] - unit[i], unit[j] - unit[i]) for i, j in pairs) / max(len(pairs), 1)
+        want = np.trace(form) ** 2 / np.trace(form @ form) if pairs else 0.0
+        assert freedom[k] == pytest.approx(want)
+        assert squares[k] == pytest.approx(want * known @ form @ known if pairs else 0.0)
 
 
 @pytest.mark.parametrize("n", [8, 20, 64])
@@ -507,13 +514,31 @@ def test_steady_tells_the_noise_of_epochs_though_others_vary(n: int, varying: fl
     epochs[some] += depth * (rng.random((curves, n))[some] < 0.2)
     offsets = np.arange(curves + 1) * n
     limits = Summary(np.full(curves, n), np.zeros(curves), np.full(curves, 0.03))
-    pairs, squares = differences(epochs.ravel(), offsets, limits)
-    found, expected = steady(pairs, squares, np.zeros(curves, np.int64))
-    noise = np.sqrt((squares / expected)[found].sum() / pairs[found].sum())
+    freedom, squares = differences(epochs.ravel(), offsets, limits)
+    found, expected = steady(freedom, squares, np.zeros(curves, np.int64))
+    noise = np.sqrt((squares / expected)[found].sum() / freedom[found].sum())
     assert noise == pytest.approx(0.02, rel=0.02 if varying == 0.0 or n > 8 else 0.08)
-    naive = np.sqrt(squares.sum() / pairs.sum())
+    naive = np.sqrt(squares.sum() / freedom.sum())
     assert varying == 0.0 or abs(noise - 0.02) < 0.4 * abs(naive - 0.02)
-    assert not steady(np.zeros(3, np.int64), np.zeros(3), np.zeros(3, np.int64))[0].any()
+    assert not steady(np.zeros(3), np.zeros(3), np.zeros(3, np.int64))[0].any()
+
+
+def noise_told(epochs: np.ndarray, group: np.ndarray) -> np.ndarray:
+    """Noise of the epochs of the lightcurves of each group."""
+    curves, n = epochs.shape
+    limits = Summary(np.full(curves, n), np.zeros(curves), np.full(curves, 0.03))
+    freedom, squares = differences(epochs.ravel(), np.arange(curves + 1) * n, limits)
+    found, expected = steady(freedom, squares, group)
+    sums = [np.bincount(group[found], values[found]) for values in (squares / expected, freedom)]
+    return noise_of_epochs(*sums, (np.zeros(1), np.ones(1)))[0]
+
+
+def test_noise_of_few_epochs_of_few_stars_scatters_little_more_than_their_number_allows() -> None:
+    """Groups of 15 stars with eight epochs: 105 degrees of freedom, by which a scatter has an error of 6.9 %."""
+    epochs = np.random.default_rng(15).normal(0.0, 0.02, (2000 * 15, 8))
+    noise = noise_told(epochs, np.repeat(np.arange(2000), 15)) / 0.02
+    assert noise.mean() == pytest.approx(1.0, abs=0.01)
+    assert noise.std() < 1.3 / np.sqrt(2.0 * 105)
 
 
 def test_fit_error_model_is_of_epochs_without_what_is_taken_off_them_and_with_what_is_left() -> None:

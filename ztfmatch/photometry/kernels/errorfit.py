@@ -38,7 +38,9 @@ _MIN_BINS: Final = 8
 _MIN_SPAN_MAG: Final = 4.0
 _LEAST_RELATIVE_ERROR: Final = 0.01
 _MIN_FREEDOM: Final = 10.0
-_STEADY_SIGMAS: Final = (2.5, 2.5, 1.0)
+_APART: Final = 3
+"""Epochs are compared with so many before them."""
+_STEADY_SIGMAS: Final = (2.5, 2.5, 2.0)
 """Of turns one after the other: only few of those that count are left out before the last."""
 _WEIGHINGS: Final = 3
 _LEAST_LEFT: Final = 0.3
@@ -133,11 +135,14 @@ def scatter_without(scatter: Floats, known: Floats, weight: Floats) -> Floats:
 
 
 @njit(cache=True, nogil=True)
-def differences(values: Floats, offsets: Ids, summary: Summary) -> tuple[Ids, Floats]:
-    """Pairs of epochs that follow each other in each lightcurve, and half the sum of squares of their differences.
+def differences(values: Floats, offsets: Ids, summary: Summary) -> tuple[Floats, Floats]:
+    """Sum of squares of the noise of each lightcurve, by its epochs that are at most three apart, and its freedom.
 
-    These have next to nothing of what changes slowly. Epochs farther than four times the scatter from the median are
-    left out.
+    Such epochs have next to nothing of what changes slowly in their differences. Half the mean square of the
+    differences of p pairs is a quadratic form of the epochs, about chi-square of 2 mean^2 / variance degrees of freedom
+    (Satterthwaite 1946): 4 p^2 / (2 p + sum of squares of the number of pairs that each epoch is in). Of epochs that
+    follow each other alone these are 2/3 of those of a variance (von Neumann 1941), of up to three apart 6/7, and all
+    where there are no more than four epochs. Epochs farther than four times the scatter from the median are left out.
 
     Parameters
     ----------
@@ -146,26 +151,42 @@ def differences(values: Floats, offsets: Ids, summary: Summary) -> tuple[Ids, Fl
     offsets : int64 ndarray, shape (M + 1,)
     summary : Summary
         Of the values.
+
+    Returns
+    -------
+    freedom : float64 ndarray, shape (M,)
+        0 below two epochs.
+    squares : float64 ndarray, shape (M,)
+        As often the variance of an epoch in the mean, mag^2.
     """
-    pairs, squares = np.zeros(len(offsets) - 1, np.int64), np.zeros(len(offsets) - 1)
-    for k in range(len(pairs)):
-        limit, before = CLIP_SIGMAS * max(summary.scatter[k], SCATTER_FLOOR_MAG), np.nan
+    freedom, squares = np.zeros(len(offsets) - 1), np.zeros(len(offsets) - 1)
+    before = np.empty(_APART)
+    for k in range(len(freedom)):
+        limit, n, total = CLIP_SIGMAS * max(summary.scatter[k], SCATTER_FLOOR_MAG), 0, 0.0
         for i in range(offsets[k], offsets[k + 1]):
             if not abs(values[i] - summary.median[k]) <= limit:
                 continue
-            if not np.isnan(before):
-                pairs[k] += 1
-                squares[k] += 0.5 * (values[i] - before) ** 2
-            before = values[i]
-    return pairs, squares
+            for j in range(max(n - _APART, 0), n):
+                total += 0.5 * (values[i] - before[j % _APART]) ** 2
+            before[n % _APART] = values[i]
+            n += 1
+        pairs, both = 0.0, 0.0  # twice the number of pairs
+        for j in range(n):
+            mine = min(j, _APART) + min(n - 1 - j, _APART)
+            pairs += mine
+            both += mine * mine
+        if n > 1:
+            freedom[k] = pairs * pairs / (pairs + both)
+            squares[k] = freedom[k] * total / (0.5 * pairs)
+    return freedom, squares
 
 
-def steady(pairs: Ids, squares: Floats, group: Ids) -> tuple[Mask, Floats]:
-    """Lightcurves whose differences are no larger than usual in their group, by one standard deviation of chance.
+def steady(freedom: Floats, squares: Floats, group: Ids) -> tuple[Mask, Floats]:
+    """Lightcurves whose differences are no larger than usual in their group, by two standard deviations of chance.
 
-    Eclipses and flares, of which a median absolute deviation knows little, make them larger. The mean of n squares of
-    differences has the relative variance 3 / n (von Neumann 1941), as chi-square of k = 2 n / 3 degrees of freedom,
-    whose cube root is about normal with the mean 1 - 2/(9k) and the variance 2/(9k) (Wilson and Hilferty 1931).
+    Eclipses and flares, of which a median absolute deviation knows little, make them larger. The cube root of the mean
+    of chi-square of k degrees of freedom is about normal with the mean 1 - 2/(9k) and the variance 2/(9k) (Wilson and
+    Hilferty 1931).
 
     Returns
     -------
@@ -173,11 +194,13 @@ def steady(pairs: Ids, squares: Floats, group: Ids) -> tuple[Mask, Floats]:
     expected : float64 ndarray, shape (N,)
         Mean of the squares of such lightcurves over that of all, none of which vary.
     """
-    mean, variance = squares / np.maximum(pairs, 1), 1.0 / (3.0 * np.maximum(pairs, 1))
-    sigma, middle, found = np.sqrt(variance), 1.0 - variance, pairs > 0
+    found = freedom > 0.0
+    mean = squares / np.where(found, freedom, 1.0)
+    variance = 2.0 / (9.0 * np.where(found, freedom, 1.0))
+    sigma, middle = np.sqrt(variance), 1.0 - variance
     for sigmas in _STEADY_SIGMAS:  # the first median is of those that are not steady, too
         usual = group_medians(np.where(found, mean, np.nan), group)
-        found = (pairs > 0) & (mean <= usual * (1.0 + sigmas * sigma / middle) ** 3)
+        found = (freedom > 0.0) & (mean <= usual * (1.0 + sigmas * sigma / middle) ** 3)
     # Moments of a normal distribution below so many standard deviations.
     cut = NormalDist().pdf(sigmas) / NormalDist().cdf(sigmas)
     one, two, three = -cut, 1.0 - sigmas * cut, -(sigmas**2 + 2.0) * cut
@@ -186,14 +209,14 @@ def steady(pairs: Ids, squares: Floats, group: Ids) -> tuple[Mask, Floats]:
 
 
 def noise_of_epochs(within: Floats, freedom: Floats, known: Known) -> tuple[Floats, Floats]:
-    """Scatter of epochs by which those that follow each other differ, where the map and its changes make none.
+    """Scatter of epochs by which those close in time differ, where the map and its changes make none.
 
     Parameters
     ----------
     within : float64 ndarray, shape (levels,)
         By magnitude, sum of their squares, mag^2; without outliers of more than four standard deviations.
     freedom : float64 ndarray, shape (levels,)
-        Number of independent ones.
+        Degrees of freedom, see :func:`differences`.
     known : tuple of two float64 ndarray, shape (K,)
         What is taken off single exposures, mag, and how many epochs have it.
 
@@ -208,6 +231,7 @@ def noise_of_epochs(within: Floats, freedom: Floats, known: Known) -> tuple[Floa
     share = weight * (np.abs(off) < CLIP_SIGMAS * np.sqrt(np.maximum(variance, 0.0))[:, None])
     taken = share @ off**2 / np.maximum(share.sum(axis=1), 1e-9)
     noise = np.sqrt(np.maximum(variance - taken, _LEAST_LEFT**2 * variance))
+    noise *= 1.0 + 0.25 / np.maximum(freedom, 1.0)  # the root of chi-square is too small by so much in the mean
     relative = np.maximum(1.0 / np.sqrt(2.0 * np.maximum(freedom, 1.0)), _LEAST_RELATIVE_ERROR)
     enough = freedom >= _MIN_FREEDOM
     return np.where(enough, noise, np.nan), np.where(enough, noise * relative, np.nan)
@@ -223,8 +247,8 @@ def fit_error_model(
 ) -> ErrorModelFit | None:
     """Fit the coefficients of one unit up to magnitude 20.5, beyond which the model is a line.
 
-    The scatter of whole lightcurves holds what the map makes of dithers, and that of epochs one after the other
-    follows tails. Both are upper limits of what corrected epochs have: the latter, which is the more certain, is taken
+    The scatter of whole lightcurves holds what the map makes of dithers, and that of epochs close in time follows
+    tails. Both are upper limits of what corrected epochs have: the latter, which is the more certain, is taken
     unless the former is surely lower.
 
     Parameters

@@ -52,9 +52,6 @@ BYTES_PER_PARAMETER_SQUARED: Final = 80
 """Peak memory of a fit over the square of its number of parameters."""
 
 
-_INDEPENDENT: Final = 2.0 / 3.0
-"""Of differences of epochs that follow each other: each epoch is in two."""
-
 ERROR_COLUMNS: Final = ("a", "b", "c", "d", "lightcurves", "bright", "faint", "rms")
 
 
@@ -316,8 +313,8 @@ def _error_models(new: ChannelSums, left: _Left) -> npt.NDArray[np.float64]:
     for unit, counts in new.scatter.items():
         mine = (new.maps.field == unit.field)[:, None] & (n > 0)
         taken = (left.changes + left.gradients)[mine], n[mine]
-        pairs, squares = _INDEPENDENT * new.noise[unit].T
-        noise = mag, *noise_of_epochs(squares, pairs, (left.gradients[mine], n[mine]))
+        freedom, squares = new.noise[unit].T
+        noise = mag, *noise_of_epochs(squares, freedom, (left.gradients[mine], n[mine]))
         fit = fit_error_model(counts, taken, noise, left.uncertain)
         if fit is not None:
             rows.append((unit.field, *fit.coefficients, fit.lightcurves, fit.bright, fit.faint, fit.rms))

@@ -22,7 +22,7 @@ from ztfmatch.photometry.kernels.residuals import RESIDUAL_BINS, SCATTER_BINS, B
 from ztfmatch.photometry.kernels.sums import COLUMNS, PARTS, Layout
 
 NOISE: Final = 2
-"""Numbers of pairs of epochs, and what they differ by."""
+"""Degrees of freedom of differences of epochs, and their sum of squares."""
 
 
 def layout_of(bins: Bins, slices: int) -> Layout:
@@ -42,7 +42,7 @@ class ChannelSums:
     scatter: dict[Unit, Ids]
     """Histogram of the scatter of constant lightcurves by unit, shape (SCATTER_MAG_BINS, SCATTER_BINS)."""
     noise: dict[Unit, Floats]
-    """Pairs of epochs of steady lightcurves by unit, and what they differ by: (SCATTER_MAG_BINS, 2)."""
+    """Degrees of freedom and squares of the noise of steady lightcurves by unit, shape (SCATTER_MAG_BINS, NOISE)."""
     maps: ExposureMaps
 
 

@@ -162,8 +162,8 @@ class _Builder:
         add_exposure_maps(residual, (x, y), exposure, chunk.offsets, relative, halves, self.maps)
         compared = np.where(constant, groups, -1)
         usual = np.fmax(relative.scatter, group_medians(relative.scatter, compared))
-        pairs, squares = differences(residual, chunk.offsets, relative._replace(scatter=usual))
-        calm, expected = steady(pairs, squares, compared)
+        freedom, squares = differences(residual, chunk.offsets, relative._replace(scatter=usual))
+        calm, expected = steady(freedom, squares, compared)
         calm &= _within_rims(x[chunk.offsets[:-1]], y[chunk.offsets[:-1]]) & constant
         epochs = Epochs(residual, x, y, exposure, self._slice_of, self._held)
         held = held_out(chunk.objectid)
@@ -176,7 +176,7 @@ class _Builder:
             some = part_of(relative, part)
             self.used += add_residuals(epochs, curves, some, self.layout, self._table, self._current.stars)
             self._add_scatter(part_of(summary, part), constant[part])
-            self._add_noise(summary.median[part], calm[part], (pairs[part], (squares / expected)[part]))
+            self._add_noise(summary.median[part], calm[part], (freedom[part], (squares / expected)[part]))
 
     def _add_scatter(self, summary: Summary, constant: npt.NDArray[np.bool_]) -> None:
         rows = np.flatnonzero(constant & (summary.scatter > 0.0))
@@ -186,10 +186,10 @@ class _Builder:
         inside = (at >= 0) & (at < SCATTER_MAG_BINS) & (dex >= 0) & (dex < SCATTER_BINS)
         np.add.at(self._scatter, (at[inside], dex[inside]), 1)
 
-    def _add_noise(self, median: Floats, calm: npt.NDArray[np.bool_], differ: tuple[Ids, Floats]) -> None:
+    def _add_noise(self, median: Floats, calm: npt.NDArray[np.bool_], noise: tuple[Floats, Floats]) -> None:
         at = np.floor((median[calm] - SCATTER_BRIGHT_MAG) / SCATTER_MAG_STEP)
         inside = (at >= 0) & (at < SCATTER_MAG_BINS)
-        for k, values in enumerate(differ):
+        for k, values in enumerate(noise):
             self._noise[:, k] += np.bincount(at[inside].astype(np.int64), values[calm][inside], SCATTER_MAG_BINS)
 
     @property
