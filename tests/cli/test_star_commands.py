@@ -211,7 +211,7 @@ def test_a_store_of_an_older_format_is_refused(copied: Stars, command: str) -> N
     file = copied.store / "store.json"
     file.write_text(json.dumps(json.loads(file.read_text()) | {"version": FORMAT_VERSION - 1}))
     assert f"has store format {FORMAT_VERSION - 1}" in refused(command, copied.store)
-    assert "make the store again" in refused("lightcurve", copied.store, "--star", min(116281990325717300, 10**18))
+    assert "recreate it with" in refused("lightcurve", copied.store, "--star", min(116281990325717300, 10**18))
 
 
 @pytest.mark.parametrize("option", [("--ps1", "x"), ("--update", "x"), ("--extend", "x"), ("--program", "1")])

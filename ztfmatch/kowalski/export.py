@@ -243,7 +243,7 @@ def _require_same(place: Storage, manifest: Manifest, span: Span, compression: s
         f"{json_text(of.scope)}{', whole' if of.whole else ''}, store {of.store}, {name}"
         for of, name in ((manifest.span, manifest.compression), (span, compression))
     )
-    raise ConfigError(f"{place.root} is an export of {there}; asked for {asked}: choose another directory")
+    raise ConfigError(f"{place.root} is an export of {there}, not of {asked}: choose another directory")
 
 
 def _run(request: Request, span: Span, runner: Runner) -> Manifest:

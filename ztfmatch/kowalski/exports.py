@@ -102,7 +102,7 @@ def prune_exports(place: str, keep: int = 1, dry_run: bool = False) -> PrunedExp
     root = Storage.at(place)
     files = {name: dict(root.list(f"{name}/")) for name in deleted}
     for name in deleted if not dry_run else []:
-        # What says that it is whole goes first: one that is deleted in part is none.
+        # The manifest is deleted first: a partly deleted export does not count as one.
         root.delete([f"{name}/{MANIFEST}"])
         root.delete(list(files[name]))
         if root.local_root is not None:

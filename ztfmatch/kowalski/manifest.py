@@ -93,7 +93,7 @@ class Manifest:
 
 
 def read_manifest(export: Storage) -> Manifest | None:
-    """Manifest of an export; None if it is not finished, or is none.
+    """Manifest of an export; None if it is not finished, or not an export.
 
     Raises
     ------
@@ -179,6 +179,6 @@ def check_cursor(path: Path, cursor: Cursor, store: str, root: str, scope: Json)
         )
     if cursor.scope != scope:
         raise ConfigError(
-            f"{path} is the cursor of exports of {json_text(cursor.scope)}; asked for {json_text(scope)}: give the "
+            f"{path} is the cursor of exports of {json_text(cursor.scope)}, not of {json_text(scope)}: give the "
             "same --only, or --full for a full export that begins it anew"
         )

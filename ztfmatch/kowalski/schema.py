@@ -30,7 +30,7 @@ LINEAGE: Final = "lineage"
 COLLECTIONS: Final = (EXPOSURES, SOURCES, LINEAGE)
 
 UPSERT: Final = "upsert"
-"""Lines are whole documents, which replace what is there."""
+"""Lines are whole documents, which replace existing ones."""
 UPDATE: Final = "update"
 """Lines say what of a document is to be set, and which epochs are to be put into its data."""
 REMOVE: Final = "remove"

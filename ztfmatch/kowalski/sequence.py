@@ -77,7 +77,7 @@ def next_export(exports: Sequence[Export], state: State | None, tag: str) -> Exp
     Raises
     ------
     ConfigError
-        If none of what is there goes on from what is loaded.
+        If no export continues what is loaded.
     """
     collection, place = collection_name(SOURCES, tag), exports[0].storage.root
     if state is None:

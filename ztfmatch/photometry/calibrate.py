@@ -117,7 +117,7 @@ def calibrate(storage: Storage, inputs: CalibrateInputs, config: CalibrateConfig
     MetadataError
         If PS1 cannot be read, covers none of the sky, or nothing in it can be compared.
     CorrectionsError
-        If the corrections to be updated are none, or damaged.
+        If what is to be updated is not a set of corrections, or damaged.
     JobFailedError
         If a task failed after its retries; nothing is written, a rerun resumes.
     """
@@ -197,8 +197,8 @@ def older_set(snapshot: SnapshotFiles, place: Path, config: CalibrateConfig) -> 
     old = read_corrections(place)
     if old.about["store"] != snapshot.commit.store:
         raise ConfigError(
-            f"{place}: made from another store ({old.about['root']}), so that what is new in "
-            f"{snapshot.storage.root} cannot be told; calibrate anew"
+            f"{place}: made from another store ({old.about['root']}), so its newer data in "
+            f"{snapshot.storage.root} are unknown; calibrate anew"
         )
     if old.set.smooth is None:
         raise ConfigError(f"{place}: made by an older ztfmatch, of values by cell; calibrate anew")

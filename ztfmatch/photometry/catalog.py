@@ -100,7 +100,7 @@ def correct_catalog(catalog: str | os.PathLike[str], inputs: CatalogInputs) -> C
     CatalogError
         If the catalog cannot be used.
     CorrectionsError
-        If the corrections are none, damaged, or have nothing for the catalog's channel.
+        If it is not a set of corrections, damaged, or has nothing for the catalog's channel.
     MetadataError
         If PS1 cannot be read, or has too few stars of the catalog.
     """

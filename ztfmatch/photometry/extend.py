@@ -65,7 +65,7 @@ def extend_corrections(
     ConfigError
         If a setting is out of range, the output is there, or the corrections are of another store or grid.
     CorrectionsError
-        If the corrections are none, or damaged.
+        If it is not a set of corrections, or damaged.
     MetadataError, JobFailedError
         As of ``calibrate``.
     """

@@ -152,7 +152,7 @@ def check_compared(
     results : sequence of Compared
         Of all tiles.
     since : int
-        Commit after which exposures count; where it is not -1 there may be none.
+        Commit after which exposures count; if not -1, there may be none.
 
     Raises
     ------

@@ -76,7 +76,7 @@ def export_survey_tables(
     Raises
     ------
     CorrectionsError
-        If the directory is none, or damaged.
+        If the directory is not a set of corrections, or damaged.
     ConfigError
         If the set is of an older version, with one value a cell, the output is there, or the time is not an MJD.
     """

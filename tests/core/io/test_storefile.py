@@ -150,5 +150,7 @@ def test_read_config_newer_version_says_upgrade(tmp_path: Path, settings: dict[s
 
 def test_read_config_older_version_says_to_make_it_again(tmp_path: Path) -> None:
     (tmp_path / "store.json").write_text(json.dumps({"format": "ztfmatch-store", "version": 1, **SETTINGS}))
-    with pytest.raises(StoreFormatError, match=r"has store format 1, of before the first release; .*: make the store"):
+    with pytest.raises(
+        StoreFormatError, match=r"has store format 1, of before the first release; .*: recreate it with 'ztfmatch init'"
+    ):
         storefile.read_config(Storage.at(tmp_path))

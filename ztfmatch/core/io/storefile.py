@@ -128,7 +128,8 @@ def _check_version(storage: Storage, version: int) -> None:
     if version < FORMAT_VERSION:
         raise StoreFormatError(
             f"{storage.root} has store format {version}, of before the first release; this ztfmatch "
-            f"{ztfmatch.__version__} reads format {FORMAT_VERSION}: make the store again"
+            f"{ztfmatch.__version__} reads format {FORMAT_VERSION}: recreate it with 'ztfmatch init' and "
+            "'ztfmatch append'"
         )
 
 

@@ -192,7 +192,7 @@ def _nearest(grid: SeedGrid, x: float, y: float, z: float) -> tuple[int, float]:
         return best, np.inf
     first, last = int(max(u_low, 0.0)), min(int(u_high), columns - 1)
     for row in range(int(max(v_low, 0.0)), min(int(v_high), rows - 1) + 1):
-        # Seeds on the other side of the sky are projected into these cells too: the chord tells them apart.
+        # Seeds on the other side of the sky are projected into these cells too: the chord excludes them.
         for k in range(grid.start[row * columns + first], grid.start[row * columns + last + 1]):
             dx, dy, dz = grid.xyz[k, 0] - x, grid.xyz[k, 1] - y, grid.xyz[k, 2] - z
             d2 = dx * dx + dy * dy + dz * dz
@@ -217,7 +217,7 @@ def nearest_seeds(grid: SeedGrid, xyz: Floats) -> tuple[Targets, Floats]:
     seed : int32 ndarray, shape (N,)
         Row of the seed, or NO_SEED (-1) where none is within the radius.
     chord2 : float64 ndarray, shape (N,)
-        Squared chord to it; infinite where there is none.
+        Squared chord to it; infinite without one.
     """
     seed = np.full(xyz.shape[0], NO_SEED, np.int32)
     chord2 = np.full(xyz.shape[0], np.inf)

@@ -112,7 +112,7 @@ def moments(m: Floats, n: int, mean: float) -> Float3:
 
 @jit
 def series(t: Floats, m: Floats, n: int, std: float) -> Float3:
-    """Return linear trend, steepest slope (-inf where there is none) and von Neumann ratio."""
+    """Return linear trend, steepest slope (-inf if undefined) and von Neumann ratio."""
     mean_t = 0.0
     for j in range(n):
         mean_t += t[j]

@@ -2,20 +2,20 @@
 
 An object is its lightcurve, so it lives on where its epochs are. It is linked to what has at least half of them now;
 and, where it was divided, to each object that has at least a quarter of them and consists of them by half or more, if
-all of these together have half. Where its successors have less than half of its epochs it is lost, and what is told
-of it is how many are epochs of any objects now, detections of transients, and orphans alone. A detection that had lost
+all of these together have half. Where its successors have less than half of its epochs it is lost; what is recorded is
+how many of them now are epochs of any objects, detections of transients, or only orphans. A detection that had lost
 to a nearer one was no epoch, and says nothing.
 
 A link is 'split' if the old one has several, 'merged' if another link brings the new one a quarter or more of its
 epochs: a few strays of a neighbour change nobody's kind.
 
-An object without a single epoch can be told by its place alone. It is linked to the nearest object of the other
-generation within the radius, if that has no link by epochs, and has it for its nearest too. So it has no part in what
+An object without a single epoch can be identified by its position alone. It is linked to the nearest object of the
+other generation within the radius, if that has no link by epochs, and has it for its nearest too. So it has no part in what
 is said of objects that were detected.
 
-Transients are among the old and the new ones, told by their ids above MAX_OBJECTID; their detections are their epochs.
-An object is linked to a transient only by half of its epochs, and is lost if no object succeeds it; what happened
-between objects is told by their links alone. A transient that stays what it is has no row.
+Transients are among the old and the new ones, recognized by their ids above MAX_OBJECTID; their detections are their
+epochs. An object is linked to a transient only by half of its epochs, and is lost if no object succeeds it; what happened
+between objects depends on their links alone. A transient that stays what it is has no row.
 """
 
 from __future__ import annotations
@@ -132,7 +132,7 @@ class Lineage:
     """Shared detections over the epochs of the old one; NaN where it had none."""
     fraction_of_new: Floats
     places: Places
-    """Of all epochs of the old one; zeros where there is none."""
+    """Of all epochs of the old one; zeros without one."""
 
 
 def trace(before: Generation, after: Generation, flows: Flows, radius_arcsec: float) -> Lineage:
@@ -226,7 +226,7 @@ def _kinds(before: Generation, after: Generation, links: _Links, separation: Flo
     from_object, to_object = ~before.transient[links.old], ~after.transient[links.new]
     # Strays that come along make nobody merged: only a link that brings a fair share of the new one's epochs does.
     matters = links.shared >= PART_FRACTION * of_new[links.new]
-    # A link that is the only one of both its ends is told by how far the object went.
+    # A link that is the only one of both its ends is classified by how far the object moved.
     apart = np.where(separation <= SAME_ARCSEC, SAME, MOVED)
     kind = apart.copy()
     # First as if transients were objects, which settles their links; then links between objects once more, among
@@ -245,7 +245,7 @@ def _kinds(before: Generation, after: Generation, links: _Links, separation: Flo
 def _rows(before: Generation, after: Generation, links: _Links, counted: tuple[tuple[Ids, Ids], Places]) -> Lineage:
     """All links, what is lost and what is new; ``counted`` are the epochs of both sides, and where the old ones are."""
     (epochs_of_old, epochs_of_new), places = counted
-    # Without a link the old ones are lost, and new objects are new; a new transient is told by no row.
+    # Without a link the old ones are lost, and new objects are new; a new transient has no row.
     lost = np.setdiff1d(np.arange(len(before.objectid)), links.old)
     fresh = np.setdiff1d(np.flatnonzero(~after.transient), links.new)
     chord2 = ((before.xyz[links.old] - after.xyz[links.new]) ** 2).sum(axis=1)

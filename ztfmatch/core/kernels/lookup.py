@@ -63,7 +63,7 @@ def find_rows(table: IdMap, ids: Ids) -> npt.NDArray[np.int32]:
 
 
 def find_sorted(known: Array, values: Array) -> Ids:
-    """Row of each value in ascending ones without repeats, or -1 where there is none, shape (N,)."""
+    """Row of each value in ascending ones without repeats, or -1 if absent, shape (N,)."""
     if not len(known):
         return np.full(len(values), -1)
     place = np.minimum(np.searchsorted(known, values), len(known) - 1)

@@ -25,7 +25,7 @@ MEASURED: Final[dict[str, tuple[str, type[np.generic]]]] = {
 """Column of the store: (column of the catalog, native type). What a detection keeps to the last bit.
 
 The compiled loops below name these columns one by one, and get them in this order: a record with fields by name costs
-them their speed. Whoever declares another column adds it to each of them (tests/core/kernels/test_rows.py tells).
+them their speed. Whoever declares another column adds it to each of them (tests/core/kernels/test_rows.py checks this).
 """
 
 

@@ -15,7 +15,7 @@ GRID_ORDER: Final = FINE_ORDER - 2
 """HEALPix order of the pixels on which seeds are counted."""
 
 _BLOCK_ORDER: Final = 5
-"""Counts are kept in blocks, which are pixels of this order: of what is not covered there is none."""
+"""Counts are kept in blocks, which are pixels of this order; uncovered sky has none."""
 _BLOCK_BITS: Final = 2 * (GRID_ORDER - _BLOCK_ORDER)
 _NARROW: Final = np.dtype(np.uint16)
 """Of a count: densest fields have some thousand seeds in a pixel."""

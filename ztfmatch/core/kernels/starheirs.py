@@ -4,7 +4,7 @@ An old star *leaves* its epochs to new stars: those of an object that is still a
 those of a retired object by its lineage. Its heir is the new star that gets most of them (of equal ones that which gets
 more objects, then the one with the lowest first objectid). A new star keeps the id of that old one, of those whose
 heir it is, which leaves it most (then: more objects, the lower starid). So an id has one star at most, and a star one
-id, and what is told of a star depends on those near it alone.
+id, and the result for a star depends only on stars near it.
 """
 
 from __future__ import annotations

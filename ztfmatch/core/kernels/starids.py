@@ -1,7 +1,7 @@
 """Starids and names of stars: the position at which a star was first found, as a readable number and as a name.
 
 A starid has 18 digits: S HHMMSSss DDMMSSs QQ. S is 1 in the north and 2 in the south, then right ascension to 0.01 s
-and declination to 0.1 arcsec, cut off as the IAU asks for, and QQ tells apart the stars ever found at one place. So
+and declination to 0.1 arcsec, truncated as the IAU requires, and QQ distinguishes the stars ever found at one place. So
 1 16281990 3257173 00 is ZTF J162819.90+325717.3. The number is above every objectid, and below every transientid of a
 date from 2017-10-28 on: of any real one.
 """
@@ -20,7 +20,7 @@ from ztfmatch.core.kernels.sphere import Floats
 MIN_STARID: Final = 10**17
 MAX_STARID: Final = 3 * 10**17 - 1
 PER_PLACE: Final = 100
-"""Stars that can be told apart at one place."""
+"""Stars that can be distinguished at one place."""
 
 _CENTISECONDS: Final = 24 * 3600 * 100
 _TENTHS: Final = 90 * 3600 * 10
@@ -75,7 +75,7 @@ def name_of_star(starid: int) -> str:
 
 
 def starid_of_name(name: str) -> int | None:
-    """Starid of a name as :func:`name_of_star` gives it, with or without ZTF and points; None if it is none."""
+    """Starid of a name as :func:`name_of_star` gives it, with or without ZTF and points; None if it is not one."""
     found = _NAME.fullmatch(name.strip())
     if found is None:
         return None

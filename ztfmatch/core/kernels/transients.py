@@ -23,8 +23,8 @@ from ztfmatch.core.kernelcache import njit
 from ztfmatch.core.kernels.sphere import Floats, chord2_of_arcsec
 
 INFLUENCE_RADII: Final = 3.0
-"""What becomes of a detection is told by earlier ones so many radii away: by the founders near it, and by those near
-its rivals for them, which are up to two radii away."""
+"""What becomes of a detection depends on earlier ones up to this many radii away: on the founders near it, and on those
+near its rivals for them, which are up to two radii away."""
 
 _CELL_SLACK: Final = 1.0 + 1e-6
 """Cells are larger than the radius by more than coordinates are rounded: nothing near is two cells away."""
@@ -122,7 +122,7 @@ def _link(xyz: Floats, exposure: Any, edge: Mask, radius2: float, influence2: fl
     uncertain = np.zeros(n, np.bool_)
     winner = np.full(n, -1, np.int32)
     # Two grids of cubic cells in a hash table each: of all founders so far, and of all rows so far whose fate is not
-    # certain. Cells are as large as what is asked for is far, so that the 27 around a place hold all that is near.
+    # certain. Cells are as large as the search radius, so that the 27 around a place hold all that is near.
     radius, influence = np.sqrt(radius2) * _CELL_SLACK, np.sqrt(influence2) * _CELL_SLACK
     size = _LEAST_SLOTS
     while size < 2 * n:  # a power of two, at most half full
@@ -193,7 +193,7 @@ def _insert(xyz: Floats, i: int, heads: Any, chain: Any, cell: float) -> None:
 def _nearest(xyz: Floats, i: int, heads: Any, chain: Any, cell: float, within2: float) -> tuple[int, float]:
     """Row of the nearest one in the grid, the lower of equally near ones; -1 if none is near enough.
 
-    Cells that share a slot of the hash table are told apart by distance alone.
+    Cells that share a slot of the hash table are distinguished by distance alone.
     """
     best, best2 = -1, np.inf
     x0 = np.int64(np.floor(xyz[i, 0] / cell))

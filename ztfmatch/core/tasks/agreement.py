@@ -2,7 +2,7 @@
 
 A worker of another version would compute what is committed as the work of this one; one that does not see the store
 would take it for damaged, and one that sees another file system under the same path would write where nobody reads.
-Each worker is asked before the first task, and each task asks again: workers come later, too.
+Each worker is checked before the first task, and each task checks again: workers may join later.
 """
 
 from __future__ import annotations

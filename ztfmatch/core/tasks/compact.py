@@ -318,7 +318,7 @@ def _write_stars(task: CompactTask) -> list[DataFile]:
     target = {
         STARS: _target_of(task, stars["ra"].to_numpy(), stars["dec"].to_numpy()),
         MEMBERS: _target_of(task, objects["ra"].to_numpy()[at], objects["dec"].to_numpy()[at]),
-        # A name tells where the star was found, which may be beyond the border that it lies at.
+        # A name says where the star was found, which may be beyond the border that it lies at.
         STARLINEAGE: np.maximum(_target_of(task, *positions_of_starids(newest)), 0),
     }
     files = []

@@ -142,7 +142,7 @@ class Fates:
         self._orphans[number] = np.count_nonzero(self.reason[rows] >= 0)
 
     def _grid_of(self, unit: Unit) -> SeedGrid | None:
-        """Seeds of a unit on their grid; it is not kept longer than until another unit is asked for."""
+        """Seeds of a unit on their grid; kept only until another unit is requested."""
         if self._laid is None or self._laid[0] != unit:
             self._laid = None  # the next one gets its memory
             self._laid = (unit, self._seeds[unit].lay()) if unit in self._seeds else (unit, None)

@@ -31,7 +31,7 @@ from ztfmatch.core.survey import MAX_SOURCEID
 from ztfmatch.core.tasks.staging import run_staged
 
 ODD_PROGRAM: Final = "odd_program"
-"""Beside the ledger's columns: what a catalog says of its program, where it is none of the survey's."""
+"""Beside the ledger's columns: the program that a catalog names, if the survey has no such program."""
 
 WRAPPED: Final = "wrapped"
 """The same: right ascensions that were outside 0 to 360 degrees, by a turn."""
@@ -48,7 +48,7 @@ FOUND: Final = pa.schema(
         pa.field(WRAPPED, pa.int64()),
     ]
 )  # fmt: skip
-"""Columns of the ledger that an epochal catalog tells, ODD_PROGRAM and WRAPPED."""
+"""Columns of the ledger that an epochal catalog gives, ODD_PROGRAM and WRAPPED."""
 
 GRID: Final = "grid"
 """Beside the references' columns: their seeds on a coarse grid, see :func:`read_grid`."""
@@ -60,7 +60,7 @@ FOUND_REFERENCES: Final = pa.schema(
         pa.field(GRID, pa.binary()),
     ]
 )
-"""Columns of ``references`` that a reference tells, WRAPPED and GRID."""
+"""Columns of ``references`` that a reference gives, WRAPPED and GRID."""
 
 INSPECTIONS: Final = "inspections"
 """Under what inspections are staged, whatever operation they are for."""

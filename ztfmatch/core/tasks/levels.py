@@ -7,7 +7,7 @@ too. Each time that a row is written again the level of its run rises by one at 
 log_F(N / n) + 1 times, where appends bring n rows and the tile has N. At most F - 1 runs of a level stay.
 
 Files that are newer than what is derived of their table (statistics, transients) are merged with such files alone, so
-that a file still tells whether its rows were counted.
+that a file still says whether its rows were counted.
 """
 
 from __future__ import annotations

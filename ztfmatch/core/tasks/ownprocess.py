@@ -31,7 +31,7 @@ def make_own() -> None:
 
 
 def _hide_pandas() -> None:
-    """Let Arrow go on without pandas until something is asked for that needs it (``to_pandas``).
+    """Keep Arrow from importing pandas until something needs it (``to_pandas``).
 
     It imports it as soon as it is given a list, for a fifth of a second, to know whether that is one of pandas' arrays.
     """

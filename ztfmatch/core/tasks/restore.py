@@ -80,7 +80,7 @@ _KEY = np.dtype([("exposureid", np.int64), ("sourceid", np.int32)])
 
 
 def _keys(storage: Storage, file: DataFile) -> Records:
-    """What tells each row of a file from all others."""
+    """Columns that identify each row of a file."""
     rows = read_file_rows(storage, file, list(_KEY.names or ()))
     keys = np.empty(rows.num_rows, _KEY)
     for name in _KEY.names or ():

@@ -75,7 +75,7 @@ def _retired(rows: pa.Table, retire: Mask) -> pa.Table:
 
 
 def _retired_rows(storage: Storage, file: DataFile, units: Sequence[Unit]) -> Mask | None:
-    """Which rows of a file are of the units; None if none is. Reads no more than what tells it."""
+    """Which rows of a file belong to the units; None if none do. Reads no more than needed for that."""
     if file.table == ORPHANS.name:
         retired = _of_units(read_file_rows(storage, file, UNIT), units)
         return retired if retired.any() else None

@@ -110,7 +110,7 @@ def _members_at_edge(storage: Storage, files: tuple[DataFile, ...], objects: tup
 
 
 def _ended(task: LinkTask) -> Ids:
-    """Starids near that the lineage of stars tells of."""
+    """Starids nearby in the lineage of stars."""
     rows = read_table(task.storage, task.before(STARLINEAGE), STARLINEAGE, ["starid", "newstarid"])
     return np.concatenate([rows[name].drop_null().to_numpy() for name in ("starid", "newstarid")])
 

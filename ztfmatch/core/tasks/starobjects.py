@@ -31,7 +31,7 @@ REACH_ARCSEC: Final = 30.0
 """What is farther from a tile has no part in its stars nor in their names; 20 would do. So much is kept at least."""
 
 _FILES_KEPT: Final = 8
-"""Files that a process keeps: of what is read for its edge the rest is soon asked for, too."""
+"""Files that a process keeps: after the edge of a file is read, the rest is soon needed."""
 
 EDGES_KEPT: Final = 32
 """Files whose objects at the edge of their tile a process keeps: tiles are worked through in order, and those of one

@@ -38,7 +38,7 @@ class WritingTask(TileTask):
     """One tile for which files are written, one of each table at most."""
 
     part: str
-    """What tells them from those of other operations."""
+    """What distinguishes them from those of other operations."""
 
     def to(self, table: Table) -> Destination:
         """Where the file of a table goes."""

@@ -1,7 +1,7 @@
 """Group the orphans of one tile and its surroundings into transients, and write those that belong to the tile.
 
-A transient belongs to the tile that holds its mean position. The detections that tell of it may lie beyond the border,
-so the tile looks at all within its reach; what a chain of detections connects with the edge of that is left out
+A transient belongs to the tile that holds its mean position. The detections that determine it may lie beyond the
+border, so the tile looks at all within its reach; what a chain of detections connects with the edge of that is left out
 (:mod:`ztfmatch.core.kernels.transients`), which takes a chain of twenty detections and more.
 """
 

@@ -1,7 +1,7 @@
 """Verify the invariants on the stored rows of one tile, from the rows alone.
 
 Nothing that append computed is trusted: matches, magnitudes, times and digests are made again from the stored
-measured values, the ledger and the seeds, and compared. What each row alone tells is in ``verifyepochs``, pairs of rows
+measured values, the ledger and the seeds, and compared. Checks of single rows are in ``verifyepochs``, pairs of rows
 that competed in ``verifylost``, transients in ``verifytransients``. Here the rows are read, in chunks of bounded size,
 and matched and counted again.
 """
@@ -237,7 +237,7 @@ def _check_reasons(columns: Arrays, units: Ints, xyz: Floats, referenced: _Refer
 
 def _check_lightcurves(chunk: Lightcurves, ledger: Ledger, seeds: dict[Unit, Seeds], findings: Findings) -> None:
     """Every epoch's nearest seed is its object, and an object has one epoch an exposure."""
-    # Files are sorted by objectid, and so by unit: its seeds are asked once for a slice of epochs.
+    # Files are sorted by objectid, and so by unit: its seeds are looked up once for a slice of epochs.
     columns = {**chunk.columns, "objectid": chunk.spread(chunk.objectid)}
     rows = ledger.rows_of(columns["exposureid"])
     units = np.empty(len(rows), np.int64)

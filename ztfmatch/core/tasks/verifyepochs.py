@@ -60,7 +60,7 @@ class Ledger:
         self.bad = np.array([quality == BAD for quality in columns["quality"]], bool)
         self.unit = codes_of_rows({name: np.array(columns[name], np.int64) for name in UNIT})
         sets = read_store_sets(snapshot.storage, snapshot.of_table(CORRECTIONS.name))
-        # A set that is missing is told once for all by the checks of the store; here nothing is taken off.
+        # The checks of the store report a missing set once for all rows; here nothing is subtracted.
         names = [name if name in sets else None for name in columns["corrections"]]
         self.photometer = Photometer(Calibration.of(columns, names, CorrectionData.of(snapshot), sets), sets)
 

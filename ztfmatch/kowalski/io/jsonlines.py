@@ -182,7 +182,7 @@ class LinesWriter:
     collection, action : str
         Begin the files' names, which end in a number.
     part : str
-        What tells them from the files of other tasks.
+        What distinguishes them from the files of other tasks.
     """
 
     def __init__(self, storage: Storage, collection: str, action: str, part: str, form: LinesForm) -> None:

@@ -1,6 +1,6 @@
 """MongoDB: connect without leaking a secret, and retry what failed because of the service.
 
-pymongo is imported only here, and only when a connection is asked for.
+pymongo is imported only here, and only when a connection is opened.
 """
 
 from __future__ import annotations
@@ -125,7 +125,7 @@ class Database:
         StorageError
             If the service failed it too often.
         BadInputError
-            If the service refuses what was asked.
+            If the service refuses the request.
         """
         from pymongo.errors import PyMongoError
 
@@ -171,7 +171,7 @@ class Database:
 
 
 def connect(uri: str, retry: RetryConfig | None = None) -> Database:
-    """Open the database that a URI names; the service is asked only when it is to do something.
+    """Open the database that a URI names; the service is contacted only when it has something to do.
 
     Raises
     ------

@@ -27,7 +27,7 @@ def read_eras(path: Path) -> tuple[float, ...]:
     Raises
     ------
     MetadataError
-        If it cannot be read, a date is none, or eras are reversed or overlap.
+        If it cannot be read, a date is invalid, or eras are reversed or overlap.
     """
     try:
         with path.open(newline="", encoding="utf-8") as stream:

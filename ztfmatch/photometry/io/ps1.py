@@ -264,7 +264,7 @@ def _stamp(path: Path) -> str:
 
 
 @functools.lru_cache(maxsize=2)
-def _plain_files(path: str, stamp: str) -> list[str]:  # noqa: ARG001  (the stamp tells one state from another)
+def _plain_files(path: str, stamp: str) -> list[str]:  # noqa: ARG001  (the stamp distinguishes states)
     return ps1hats.data_files(Path(path))
 
 

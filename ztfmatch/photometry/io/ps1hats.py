@@ -115,7 +115,7 @@ class _Partitions(NamedTuple):
 
 
 @functools.lru_cache(maxsize=2)
-def _partitions(root: str, stamp: str) -> _Partitions:  # noqa: ARG001  (the stamp tells one state from another)
+def _partitions(root: str, stamp: str) -> _Partitions:  # noqa: ARG001  (the stamp distinguishes states)
     found = sorted(_found(Path(root)))
     order, pixel = (np.array([each[i] for each in found], np.int64) for i in (1, 2))
     nside = 2**order

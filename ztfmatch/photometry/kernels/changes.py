@@ -58,7 +58,7 @@ _HARM: Final = 0.25
 """What held-out exposures may lose of what held-out stars gain: some are extrapolated to. Chance loses all of it."""
 _LEAST_CHANCE_MAG: Final = 1e-5
 _SEEN_AGAIN: Final = 1.2
-"""Epochs that a star has at one place and time in the mean; else nothing tells their noise from changes."""
+"""Epochs that a star has at one place and time in the mean; else their noise cannot be distinguished from changes."""
 
 
 @dataclass(frozen=True)
@@ -99,7 +99,7 @@ class Changes:
 
 
 def find_changes(sums: BinSums, epoch: Floats, curve: Curve, bins: Bins, time: TimeModel) -> Changes | None:
-    """Changes of a channel; None where there are none beyond chance.
+    """Changes of a channel; None if none are significant.
 
     Parameters
     ----------

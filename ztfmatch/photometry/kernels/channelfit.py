@@ -161,7 +161,7 @@ class FitResult:
         return {"time": time, "curve": np.stack(curves), "coefficients": of_map + self.changes.map[node] @ refine.T}
 
     def _colour(self) -> Floats:
-        """Factors of the colour term; zero where there is none."""
+        """Factors of the colour term; zero without one."""
         found = self.solution.parameters[self.curve.size : self.curve.size + COLOUR_TERMS]
         return np.where(np.abs(found) > _NO_COLOUR, found, 0.0)
 

@@ -23,12 +23,12 @@ _TERM_WEIGHT: Final = 1.0
 _BEND_MAG: Final = 0.0007
 """Usual size of a factor beside the quadratic, mag/mag^2."""
 HELD_AT_ZERO: Final = 1e12
-"""Inverse variance of a factor that there is none of."""
+"""Inverse variance of a factor that is not fitted."""
 
 
 @dataclass(frozen=True)
 class FitSettings:
-    """What is asked of a fit."""
+    """Settings of a fit."""
 
     min_stars: int = 20
     """Fewest stars of a unit, and of a bin of magnitude with the two before and after it."""

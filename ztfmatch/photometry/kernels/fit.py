@@ -100,7 +100,7 @@ def solve_channel(sums: BinSums, units: int, bins: Bins, settings: FitSettings, 
         map_basis(bins.nx, bins.ny).on_cells(bins.nx, bins.ny),
         units,
     )
-    # First a fit as if nothing changed: it tells how epochs scatter, and whether there is a colour term.
+    # First a fit as if nothing changed: it gives the scatter of epochs, and whether there is a colour term.
     fitter = _Fitter(sums, design, bins, curve, beside)
     if not settings.colour:
         fitter.without_colour()

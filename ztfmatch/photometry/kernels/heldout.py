@@ -21,7 +21,7 @@ from ztfmatch.photometry.kernels.sums import FITTED, OTHER_EXPOSURES, OTHER_STAR
 ALL: Final = "all"
 TERMS: Final = (ALL, "magnitude", "position", "time", "colour")
 MAGNITUDES: Final = tuple(range(13, 20))
-"""Of bins of one magnitude, in which it is asked what all terms are worth."""
+"""Of bins of one magnitude, in which the gain by all terms is measured."""
 NAMES: Final = (*TERMS, *(f"{ALL} at {mag} mag" for mag in MAGNITUDES))
 ALWAYS: Final = ("magnitude", "position")
 """Terms that are there unless they make what was held out worse."""

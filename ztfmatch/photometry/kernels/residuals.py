@@ -1,7 +1,7 @@
 """Residuals of lightcurves from PS1 and from their own medians, summed in bins.
 
 What is kept of any number of detections are sums over bins of magnitude and cells of the quadrant; from these the
-corrections are fitted and reports are drawn. Outliers and variables are told by medians before anything is added.
+corrections are fitted and reports are drawn. Outliers and variables are identified by medians before anything is added.
 """
 
 from __future__ import annotations
@@ -26,7 +26,7 @@ MAD_EFFICIENCY: Final = 0.37
 _FEW_EPOCHS: Final = 0.8
 """Scatter of n epochs is too small by (n - 0.8) / n in the mean (Croux and Rousseeuw 1992)."""
 _LEAST_EPOCHS: Final = 3
-"""Fewer tell no scatter."""
+"""Fewer do not determine a scatter."""
 _ONE_SIGMA: Final = (0.1587, 0.5, 0.8413)
 """Quantiles of a normal distribution at -1, 0 and 1 standard deviation."""
 _PART_ROWS: Final = 4096

@@ -36,7 +36,7 @@ class Scatters:
 
 
 def trust_of(off: Floats, weight: Floats) -> Floats:
-    """Part of its weight that each bin keeps (Huber): stars that vary, or PS1 has wrong, are not all told before."""
+    """Part of its weight that each bin keeps (Huber): some variable stars and errors of PS1 are still there."""
     return np.asarray(np.minimum(1.0, _TRUSTED_SIGMAS / np.maximum(np.abs(off) * np.sqrt(weight), 1e-9)))
 
 
@@ -45,8 +45,8 @@ def scatters_of(
 ) -> Scatters:
     """Variances, given a model of each bin, the number of its parameters, and how far each bin is trusted.
 
-    That of epochs is told by those that a star has at one place and time, and where few stars have more than one there,
-    by whole lightcurves: these are many, but they have dithers and changes in them. That of stars is what they are
+    That of epochs is determined by those that a star has at one place and time; if few stars have more than one
+    there, by whole lightcurves: these are many, but they have dithers and changes in them. That of stars is what they are
     apart beyond the noise of their epochs: a small difference of large numbers, so bins of magnitude are joined with
     those around.
 

@@ -88,7 +88,7 @@ def make_report(
     ConfigError
         If a setting is out of range, or the output is there.
     CorrectionsError
-        If the corrections to be compared with are none, damaged, or have nothing for the store.
+        If what is to be compared with is not a set of corrections, damaged, or has nothing for the store.
     MetadataError
         If there are no detections, PS1 cannot be read, covers none of the sky, or nothing in it can be compared.
     JobFailedError

@@ -16,7 +16,7 @@ from ztfmatch.photometry.report.numbers import COMPARED, MMAG, MOMENTS, STARS_PE
 from ztfmatch.photometry.tasks.report import TIME_RANGE_MAG, TIME_SIDE
 
 JOINED_SIDE: Final = 4
-"""Places along x and y in which changes are told."""
+"""Cells along x and y in which changes are measured."""
 MOST_ERAS: Final = 4
 _UNKNOWN_ERAS: Final = 3
 """Parts of the time where corrections have no steps."""
@@ -50,7 +50,7 @@ def course_of(sums: Sums, channel: Channel) -> Course:
     weight = np.sqrt(maps[..., 0])
     variance = held[..., 2].sum(axis=2) / np.maximum(n - 1.0, 1.0)
     noise = variance[..., None] * (1.0 / count - 1.0 / np.maximum(whole[..., 0], 1.0))
-    # The level of all times is taken off too, so that a shift of all places is none.
+    # The level of all times is taken off too, so that a shift of all places does not count.
     apart = apart + (whole[..., 1].sum(axis=2) / np.maximum(whole[..., 0].sum(axis=2), 1.0))[..., None]
     square = (weight * (apart**2 - noise)).sum(axis=2) / np.maximum(weight.sum(axis=2), 1e-9)
     change = MMAG * np.sqrt(np.maximum(square, 0.0))

@@ -105,7 +105,7 @@ class TileLedger:
         good &= np.array([origin != MATCHFILE for origin in rows["origin"].to_pylist()], bool)  # corrected elsewhere
         self.counts = good & (rows["commit"].to_numpy() > after_commit)
         self.wanted = np.isin(self.programid, task.config.programs or self.programid)
-        """Whether they are of the programs asked for."""
+        """Whether they are of the selected programs."""
 
     @property
     def programs(self) -> tuple[int, ...]:
@@ -116,13 +116,13 @@ class TileLedger:
 def compared_lightcurves(
     task: TileInputs, ledger: TileLedger, columns: Sequence[str], rows_in_flight: int
 ) -> Iterator[Lightcurves]:
-    """Lightcurves of a tile, some at a time; where programs are asked for, of their epochs alone."""
+    """Lightcurves of a tile, some at a time; if programs are selected, only their epochs."""
     chunks = iterate_lightcurves(task.storage, task.files(DETECTIONS), columns, rows_in_flight)
     return chunks if task.config.programs is None else _of_programs(chunks, ledger, rows_in_flight)
 
 
 def _of_programs(chunks: Iterator[Lightcurves], ledger: TileLedger, rows: int) -> Iterator[Lightcurves]:
-    """What of lightcurves is of the programs asked for, in portions that no other epoch has a say in.
+    """The epochs of the selected programs, in portions that do not depend on other epochs.
 
     Which lightcurves count is decided by the medians of a portion. Those that are read follow the number of all epochs,
     so they are joined, and cut again behind each lightcurve with which so many rows are reached.

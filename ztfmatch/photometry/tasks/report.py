@@ -70,7 +70,7 @@ TIME_SIDE: Final = 12
 TIME_COLUMNS: Final = ("n", "total", "squares")
 """Detections, sum of their residuals, and sum of the squares of what these are off the medians of their lightcurves."""
 TIME_RANGE_MAG: Final = (13.5, 17.5)
-"""Magnitudes of stars that tell of changes in time."""
+"""Magnitudes of stars used to measure changes with time."""
 
 MAP_COLUMNS: Final = ("n", "total", "stars")
 """Of a cell or a unit: detections, sum of their residuals, stars."""
