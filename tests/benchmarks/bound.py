@@ -23,7 +23,7 @@ from ztfmatch.simulate.systematics import (
     cell_centres,
     model_error,
 )
-from ztfmatch.simulate.unsteady import DAYS_PER_YEAR
+from ztfmatch.simulate.varyingsystematics import DAYS_PER_YEAR
 
 Floats = npt.NDArray[np.float64]
 

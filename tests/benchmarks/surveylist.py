@@ -34,10 +34,10 @@ from ztfmatch.core.io.packed import Sorting
 from ztfmatch.core.io.storage import Storage
 from ztfmatch.core.kernels.sphere import lonlats_of
 from ztfmatch.core.kernels.tiling import FINE_ORDER
+from ztfmatch.core.operations.commitbatches import portions_of
 from ztfmatch.core.operations.common import write_table
 from ztfmatch.core.operations.forecastappend import forecast_objects, tiling_of_images
 from ztfmatch.core.operations.forecastunits import IMAGE_ORDER, Images, Units, by_geometry
-from ztfmatch.core.operations.portions import portions_of
 from ztfmatch.core.schema import REFERENCES
 from ztfmatch.core.survey import psfcat_name, refpsfcat_name, unit_codes, unit_of_code
 

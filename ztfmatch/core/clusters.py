@@ -42,7 +42,7 @@ _Ports = Annotated[str, Meta(pattern=_PORTS, description=_PORTS_WORDS)]
 
 LOOPBACK: Final = "127.0.0.1"
 WORKER_PROGRAM: Final = "ztfmatch.core.runner.slurmworker"
-QUIET_WORKERS: Final = "ztfmatch.core.tasks.quiet"
+QUIET_WORKERS: Final = "ztfmatch.core.tasks.workerlogging"
 MEETING: Final = "ZTFMATCH_MEETING"
 """Variable with the path of a file that is there as long as the run of an allocation's worker is."""
 _NO_DASHBOARD: Final = f"{LOOPBACK}:0"

@@ -19,7 +19,7 @@ from ztfmatch.core.io.snapshot import SnapshotFiles, open_snapshot
 from ztfmatch.core.io.storage import Storage
 from ztfmatch.core.operations.commit import CommitReport, Committed, commit_on_top
 from ztfmatch.core.operations.common import WORKER_BASE_BYTES, OperationId, Stopwatch, files_of
-from ztfmatch.core.operations.recounts import revise_tasks
+from ztfmatch.core.operations.ledgerrevision import revise_tasks
 from ztfmatch.core.runner import Job, Runner
 from ztfmatch.core.schema import EXPOSURES
 from ztfmatch.core.settings import WithPaths

@@ -19,8 +19,8 @@ from ztfmatch.simulate.photometry import draw_flags, draw_shapes, fill_rows, mak
 from ztfmatch.simulate.sky import Region
 from ztfmatch.simulate.stars import Columned, Stars
 from ztfmatch.simulate.systematics import ChannelSystematics, field_offset, model_error
-from ztfmatch.simulate.unsteady import Unsteady
 from ztfmatch.simulate.variability import CONSTANT, TRANSIENT, Variation, magnitude_change
+from ztfmatch.simulate.varyingsystematics import VaryingSystematics
 
 _TAG_CATALOG, _TAG_REFERENCE = 401, 402
 
@@ -107,9 +107,9 @@ class UnitSky:
         return ChannelSystematics.draw(self.config.seed, self.region.rcid, self.fid, self.config.systematics)
 
     @cached_property
-    def unsteady(self) -> Unsteady:
+    def varying(self) -> VaryingSystematics:
         """What of the channel's systematics changes with time, colour and exposure."""
-        return Unsteady(self.config, self.region.rcid, self.fid)
+        return VaryingSystematics(self.config, self.region.rcid, self.fid)
 
     @cached_property
     def offset(self) -> float:
@@ -169,7 +169,7 @@ class UnitSky:
         on = on_image(xy)
         seen, mag, xyz, xy, noise = seen[on], mag[on], xyz[:, on], xy[:, on], noise[on]
         systematic = self.systematics.magnitude(mag) + self.systematics.position(xy[0], xy[1]) + self.offset
-        systematic += self.unsteady.total(xy[0], xy[1], self.colours[seen], (exposure.mid_mjd, exposure.fracday))
+        systematic += self.varying.total(xy[0], xy[1], self.colours[seen], (exposure.mid_mjd, exposure.fracday))
         measured = mag - state.clrcoeff * self.colours[seen] + systematic + noise * model_error(mag, self.fid)
         kind = (stars.kind[seen] == TRANSIENT).astype(np.int8)
         return _Sources(

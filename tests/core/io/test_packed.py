@@ -13,7 +13,7 @@ from hypothesis import strategies as st
 from ztfmatch.core.io import packed
 from ztfmatch.core.io.packed import Packed, Sorting
 from ztfmatch.core.io.sources import EPOCHAL_PATTERN, find
-from ztfmatch.core.operations.portions import portions_of
+from ztfmatch.core.operations.commitbatches import portions_of
 from ztfmatch.core.survey import Unit, psfcat_name
 
 

@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 from star_oracle import error_of, stars_of
 
 from ztfmatch.core.kernels.sphere import unit_vectors
-from ztfmatch.core.kernels.starheirs import KINDS, Legacy
+from ztfmatch.core.kernels.staridentity import KINDS, Legacy
 from ztfmatch.core.kernels.starids import (
     is_starid,
     name_of_star,

@@ -28,6 +28,7 @@ from ztfmatch.core.io.sources import EPOCHAL_PATTERN, REFERENCE_PATTERN
 from ztfmatch.core.io.storage import Storage
 from ztfmatch.core.kernels.tiling import CAP_ORDER
 from ztfmatch.core.operations.append import append_catalogs
+from ztfmatch.core.operations.commitbatches import portions_of
 from ztfmatch.core.operations.common import WORKER_BASE_BYTES
 from ztfmatch.core.operations.compact import compact
 from ztfmatch.core.operations.forecast import Draft, Forecast, JobForecast
@@ -37,7 +38,6 @@ from ztfmatch.core.operations.forecastunits import Images
 from ztfmatch.core.operations.init import init_store
 from ztfmatch.core.operations.link import link_stars
 from ztfmatch.core.operations.listing import codes_of, list_catalogs
-from ztfmatch.core.operations.portions import portions_of
 from ztfmatch.core.operations.rematch import RematchConfig, rematch
 from ztfmatch.core.operations.statistics import update_statistics
 from ztfmatch.core.operations.transients import update_transients

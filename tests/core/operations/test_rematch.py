@@ -535,7 +535,7 @@ def test_rematch_on_top_of_another_quarantine_keeps_both_entries(tmp_path: Path)
 def test_rematch_makes_few_ledger_files_of_many_and_leaves_those_of_other_units(
     sky: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, limit: int, files: int
 ) -> None:
-    monkeypatch.setattr("ztfmatch.core.operations.recounts.ROWS_PER_RECOUNT", limit)
+    monkeypatch.setattr("ztfmatch.core.operations.ledgerrevision.ROWS_PER_RECOUNT", limit)
     ours, others = ([str(path) for path in sorted((sky / "catalogs").rglob(f"*_{name}_*"))]
                     for name in ("zg_c05", "zg_c08"))  # fmt: skip
     store = ztfmatch.init_store(tmp_path / "store", str(sky / "references"))

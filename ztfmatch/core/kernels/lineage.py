@@ -10,12 +10,12 @@ A link is 'split' if the old one has several, 'merged' if another link brings th
 epochs: a few strays of a neighbour change nobody's kind.
 
 An object without a single epoch can be identified by its position alone. It is linked to the nearest object of the
-other generation within the radius, if that has no link by epochs, and has it for its nearest too. So it has no part in what
-is said of objects that were detected.
+other generation within the radius, if that has no link by epochs, and has it for its nearest too. So it has no part
+in what is said of objects that were detected.
 
 Transients are among the old and the new ones, recognized by their ids above MAX_OBJECTID; their detections are their
-epochs. An object is linked to a transient only by half of its epochs, and is lost if no object succeeds it; what happened
-between objects depends on their links alone. A transient that stays what it is has no row.
+epochs. An object is linked to a transient only by half of its epochs, and is lost if no object succeeds it; what
+happened between objects depends on their links alone. A transient that stays what it is has no row.
 """
 
 from __future__ import annotations

@@ -27,6 +27,7 @@ from ztfmatch.core.io.storage import Storage
 from ztfmatch.core.operations.appendreport import AppendReport, merged, together
 from ztfmatch.core.operations.auxiliary import UNUSED, Auxiliary, table_notices
 from ztfmatch.core.operations.commit import commit_on_top
+from ztfmatch.core.operations.commitbatches import portions_of
 from ztfmatch.core.operations.common import (
     CommitInfo,
     OperationId,
@@ -43,7 +44,6 @@ from ztfmatch.core.operations.corrections import Applied, current, register_set
 from ztfmatch.core.operations.ledger import Sorted, sort_out
 from ztfmatch.core.operations.matchplan import match_tasks, projected_bytes
 from ztfmatch.core.operations.notices import misnamed, of_orphans, of_programs, refuse, wrapped_positions
-from ztfmatch.core.operations.portions import portions_of
 from ztfmatch.core.operations.quarantine import check_usable
 from ztfmatch.core.operations.replacing import Arriving, Leaving, take_out
 from ztfmatch.core.plain import Json

@@ -20,6 +20,7 @@ from ztfmatch.core.kernels.coverage import Coverage, Members
 from ztfmatch.core.kernels.sphere import Floats
 from ztfmatch.core.kernels.tiling import CAP_ORDER, FINE_ORDER, Tiling, adaptive_tiling
 from ztfmatch.core.operations.append import CATALOGS_PER_INSPECTION
+from ztfmatch.core.operations.commitbatches import starts_of
 from ztfmatch.core.operations.common import WORKER_BASE_BYTES
 from ztfmatch.core.operations.forecast import Draft, JobForecast
 from ztfmatch.core.operations.forecastunits import (
@@ -33,7 +34,6 @@ from ztfmatch.core.operations.forecastunits import (
 from ztfmatch.core.operations.link import projected_bytes
 from ztfmatch.core.operations.listing import Codes, Listing, list_catalogs
 from ztfmatch.core.operations.matchplan import LEAST_SHARE, MOST_EXPOSURES, rows_of_task
-from ztfmatch.core.operations.portions import starts_of
 from ztfmatch.core.survey import N_RCID
 from ztfmatch.core.tasks.match import BYTES_PER_ROW, BYTES_PER_SEED, BYTES_PER_WRITTEN_ROW, MOST_ROWS_OF_FILE
 
@@ -101,7 +101,7 @@ def _inspection(catalogs: int, rows: float) -> JobForecast:
 
 
 def commits_of(field: Codes, number: Floats, most: int) -> Iterator[tuple[Codes, Floats]]:
-    """Units of each commit, and which part of their catalogs, as :func:`~.portions.portions_of` divides them.
+    """Units of each commit, and which part of their catalogs, as :func:`~.commitbatches.portions_of` divides them.
 
     Parameters
     ----------

@@ -41,7 +41,7 @@ def link_stars(storage: Storage, runner: Runner, note: str | None = None) -> Lin
     """Link the objects of the tiles whose objects changed since they were linked into stars.
 
     What a star is tells :mod:`ztfmatch.core.kernels.starlinks`, which keeps its id
-    :mod:`ztfmatch.core.kernels.starheirs`.
+    :mod:`ztfmatch.core.kernels.staridentity`.
 
     Raises
     ------

@@ -30,10 +30,10 @@ from ztfmatch.core.operations.common import (
 )
 from ztfmatch.core.operations.conservation import Tally
 from ztfmatch.core.operations.ledger import units_since
+from ztfmatch.core.operations.ledgerrevision import recount_tasks
 from ztfmatch.core.operations.link import link_again, relinked_tiles
 from ztfmatch.core.operations.notices import Notice, wrapped_positions
 from ztfmatch.core.operations.quarantine import check_usable, quarantine_change
-from ztfmatch.core.operations.recounts import recount_tasks
 from ztfmatch.core.operations.references import find_references, inspect_all
 from ztfmatch.core.operations.rematchplan import (
     RematchPlan,

@@ -18,8 +18,8 @@ from ztfmatch.core.io.snapshot import OfSnapshot, SnapshotFiles
 from ztfmatch.core.io.stagedfiles import StagedFiles
 from ztfmatch.core.kernels.tiling import Tile, in_sky_order
 from ztfmatch.core.operations.common import WORKER_BASE_BYTES, footprint_table, tiles_of_footprints
+from ztfmatch.core.operations.footprintoverlap import Touched
 from ztfmatch.core.operations.references import UNIT_ORDER, reference_input
-from ztfmatch.core.operations.touched import Touched
 from ztfmatch.core.schema import EXPOSURES, REFERENCES
 from ztfmatch.core.schema.rows import ReferenceRow
 from ztfmatch.core.survey import HMJD_MARGIN_DAY, N_RCID, Unit, objectid_range

@@ -29,7 +29,7 @@ from ztfmatch.core.operations.common import (
     units_of,
     write_table,
 )
-from ztfmatch.core.operations.touched import Touched
+from ztfmatch.core.operations.footprintoverlap import Touched
 from ztfmatch.core.runner import Job, Runner
 from ztfmatch.core.schema import EXPOSURES, ORPHANS, STATISTICS, TRANSIENTDATA, TRANSIENTS
 from ztfmatch.core.schema.transients import TRANSIENT_TABLES
@@ -101,7 +101,7 @@ def take_out(
     JobFailedError
         If the tiles do not hold all rows that the ledger says; nothing is committed.
     """
-    from ztfmatch.core.operations.recounts import drop_tasks
+    from ztfmatch.core.operations.ledgerrevision import drop_tasks
     from ztfmatch.core.operations.transients import group_again
     from ztfmatch.core.tasks.remove import projected_bytes, remove_from_tile
 

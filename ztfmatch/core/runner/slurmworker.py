@@ -13,7 +13,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from ztfmatch.core.clusters import MEETING
-from ztfmatch.core.tasks.quiet import is_news
+from ztfmatch.core.tasks.workerlogging import is_news
 
 
 def arguments(given: Sequence[str]) -> list[str]:

@@ -24,7 +24,7 @@ from ztfmatch.core.runner.gateway import gateway_cluster, is_gateway
 from ztfmatch.core.runner.network import ONE_BY_ONE, dashboard_settings
 from ztfmatch.core.runner.slurm import slurm_cluster
 from ztfmatch.core.runner.workers import Workers
-from ztfmatch.core.tasks.quiet import is_news
+from ztfmatch.core.tasks.workerlogging import is_news
 
 _QUIET: Final = {
     "distributed.worker.profile.enabled": False,

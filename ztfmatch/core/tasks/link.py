@@ -1,8 +1,8 @@
 """Link the objects of one tile and its surroundings into stars; write those that belong to the tile.
 
 A star belongs to the tile that holds its position, a member to that of its object. What decides on either lies within
-some arcseconds (:mod:`ztfmatch.core.kernels.starlinks`), its name within 20 (:mod:`ztfmatch.core.kernels.starheirs`);
-the tile looks at all objects within 30 arcsec at least.
+some arcseconds (:mod:`ztfmatch.core.kernels.starlinks`), its name within 20
+(:mod:`ztfmatch.core.kernels.staridentity`); the tile looks at all objects within 30 arcsec at least.
 """
 
 from __future__ import annotations
@@ -19,7 +19,7 @@ from ztfmatch.core.arrays import Array, Ids, Mask
 from ztfmatch.core.errors import BadInputError
 from ztfmatch.core.io.parquet import table_from_columns, write_file
 from ztfmatch.core.kernels.sphere import arcsec_of_chord2
-from ztfmatch.core.kernels.starheirs import KINDS, LOST, NEW, SAME
+from ztfmatch.core.kernels.staridentity import KINDS, LOST, NEW, SAME
 from ztfmatch.core.kernels.starids import new_starids, places_of, positions_of_starids
 from ztfmatch.core.kernels.starlinks import Stars
 from ztfmatch.core.kernels.tiling import fine_pixels, in_tile

@@ -25,7 +25,7 @@ from ztfmatch.core.kernels.rows import ROW, gather, take_near
 from ztfmatch.core.kernels.rows import Rows as MeasuredRows
 from ztfmatch.core.kernels.tiling import Tile
 from ztfmatch.core.schema import OBJECTS, Table
-from ztfmatch.core.tasks.fates import Fates, Positions, Rows
+from ztfmatch.core.tasks.assignment import Fates, Positions, Rows
 from ztfmatch.core.tasks.groupfiles import GroupFiles
 from ztfmatch.core.tasks.matchplan import ExposureInput, Planned, StagedPart, read_part
 from ztfmatch.core.tasks.photometry import Calibration, Photometer, colours_of

@@ -30,7 +30,7 @@ from ztfmatch.core.schema import COLOURS, CORRECTIONS, DETECTIONS, ORPHANS, TRAN
 from ztfmatch.core.schema.sky import EPOCH, EPOCH_NAMES, MEASURED
 from ztfmatch.core.schema.types import numpy_type
 from ztfmatch.core.survey import Unit, objectid_range
-from ztfmatch.core.tasks.fates import Fates
+from ztfmatch.core.tasks.assignment import Fates
 from ztfmatch.core.tasks.ledger import exposures_of_fields
 from ztfmatch.core.tasks.photometry import Calibration, Photometer
 from ztfmatch.core.tasks.results import Matched

@@ -11,7 +11,7 @@ import numpy.typing as npt
 from ztfmatch.core.arrays import Arrays, Rows
 from ztfmatch.core.config import ROWS_PER_FILE
 from ztfmatch.core.kernels.sphere import unit_vectors
-from ztfmatch.core.tasks.fates import Fates, Positions
+from ztfmatch.core.tasks.assignment import Fates, Positions
 
 
 class RowBuffer:

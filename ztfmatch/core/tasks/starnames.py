@@ -15,7 +15,7 @@ from ztfmatch.core.io.scan import Wanted
 from ztfmatch.core.io.storage import Storage
 from ztfmatch.core.kernels.coverage import runs
 from ztfmatch.core.kernels.lookup import find_sorted, is_among
-from ztfmatch.core.kernels.starheirs import Legacy
+from ztfmatch.core.kernels.staridentity import Legacy
 from ztfmatch.core.kernels.tiling import Tile
 from ztfmatch.core.schema import DETECTIONS, MEMBERS, OBJECTS, STARLINEAGE
 from ztfmatch.core.survey import MAX_OBJECTID

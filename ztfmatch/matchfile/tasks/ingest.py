@@ -24,7 +24,7 @@ from ztfmatch.core.schema import DETECTIONS, IMPORTED, OBJECTS, ORPHANS
 from ztfmatch.core.schema.imported import TRANSIENT_OFFSET
 from ztfmatch.core.schema.sky import ACTIVE, EPOCH_NAMES
 from ztfmatch.core.survey import Unit, objectid_base
-from ztfmatch.core.tasks.fates import Fates
+from ztfmatch.core.tasks.assignment import Fates
 from ztfmatch.core.tasks.results import ExposureCounts, Matched, WrittenObjects
 from ztfmatch.core.tasks.rowbuffer import RowBuffer, decide_all, pieces
 from ztfmatch.core.tasks.seedgrids import SeedSource, read_seeds

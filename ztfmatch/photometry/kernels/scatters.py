@@ -46,8 +46,8 @@ def scatters_of(
     """Variances, given a model of each bin, the number of its parameters, and how far each bin is trusted.
 
     That of epochs is determined by those that a star has at one place and time; if few stars have more than one
-    there, by whole lightcurves: these are many, but they have dithers and changes in them. That of stars is what they are
-    apart beyond the noise of their epochs: a small difference of large numbers, so bins of magnitude are joined with
+    there, by whole lightcurves: these are many, but they have dithers and changes in them. That of stars is what they
+    are apart beyond the noise of their epochs: a small difference of large numbers, so bins of magnitude are joined with
     those around.
 
     Parameters

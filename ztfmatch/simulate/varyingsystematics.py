@@ -27,7 +27,7 @@ _TAG_STEP, _TAG_DRIFT, _TAG_COLOUR, _TAG_CLOUD = 601, 602, 603, 604
 
 
 @dataclass(frozen=True)
-class Unsteady:
+class VaryingSystematics:
     """Of one channel and filter, in the sense observed minus PS1."""
 
     config: SimulationConfig

@@ -9,7 +9,7 @@ from hypothesis import strategies as st
 
 from ztfmatch.core.kernels.tiling import Tile, adaptive_tiling
 from ztfmatch.core.operations.common import footprint_table, tiles_of_footprints
-from ztfmatch.core.operations.touched import Touched
+from ztfmatch.core.operations.footprintoverlap import Touched
 
 exposures = st.tuples(
     st.integers(0, 3),

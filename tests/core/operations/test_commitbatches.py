@@ -18,7 +18,7 @@ from ztfmatch.core.errors import BadInputError, ConfigError
 from ztfmatch.core.io.log import commit_numbers
 from ztfmatch.core.io.storage import Storage
 from ztfmatch.core.operations.append import append_catalogs
-from ztfmatch.core.operations.portions import portions_of
+from ztfmatch.core.operations.commitbatches import portions_of
 from ztfmatch.core.runner import Job, LoopExecutor, Outcome, Runner
 from ztfmatch.core.survey import Unit, psfcat_name
 
