@@ -47,8 +47,8 @@ def scatters_of(
 
     That of epochs is determined by those that a star has at one place and time; if few stars have more than one
     there, by whole lightcurves: these are many, but they have dithers and changes in them. That of stars is what they
-    are apart beyond the noise of their epochs: a small difference of large numbers, so bins of magnitude are joined with
-    those around.
+    are apart beyond the noise of their epochs: a small difference of large numbers, so bins of magnitude are joined
+    with those around.
 
     Parameters
     ----------
