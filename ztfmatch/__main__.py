@@ -18,7 +18,7 @@ def run() -> None:
     try:
         main()
     except OSError as error:  # of a full disk, where the command's own answer could not be written
-        sys.exit(f"ztfmatch: {error}")
+        sys.exit(f"ztfmatch: {error.strerror or error}")
 
 
 def _open_closed_streams() -> None:

@@ -90,7 +90,13 @@ class Command(click.Command):
         except OSError as error:
             if error.errno == errno.EPIPE:
                 raise
-            _fail(ctx, error, 1)
+            _fail(ctx, error, 1, _of_system(error))
+
+
+def _of_system(error: OSError) -> str:
+    """An error of the system, such as ``/data/x.csv: No space left on device``."""
+    named = None if error.filename is None else str(error.filename)
+    return ": ".join(filter(None, (named, error.strerror))) or str(error)
 
 
 def _by_option(command: click.Command, message: str) -> str:

@@ -68,7 +68,12 @@ class RowOutput:
 
         some = rows if self.limit is None else first_rows(rows, self.limit)
         if not self.is_table:
-            number = formats.write_rows(some, schema, self.form, self.path)
+            try:
+                number = formats.write_rows(some, schema, self.form, self.path)
+            except OSError as error:
+                if self.path is not None and error.errno is not None and error.filename is None:
+                    error.filename = str(self.path)  # a full disk names no file
+                raise
         elif (width := terminal_width()) is None:
             number = _print_all(some, schema, people)
         else:
