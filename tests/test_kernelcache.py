@@ -279,7 +279,7 @@ import numpy as np
 from ztfmatch.core.kernels import crossmatch, rows, sphere
 xyz, one = sphere.unit_vectors(np.zeros(1), np.zeros(1)), np.zeros(1, np.int64)
 grid = crossmatch.build_grid(xyz, 1.5)
-crossmatch.match_exposure(grid, xyz, np.zeros(1, np.int32), np.ones(1, bool))
+crossmatch.match_exposure(grid, xyz, np.zeros(1, np.int32))
 records = np.zeros(1, [(name, np.dtype(kind).newbyteorder(">")) for name, kind in rows.MEASURED.values()])
 rows.take_near(records, np.empty((0, 4)), np.empty(1, rows.ROW))
 rows.order_by_group(one, np.zeros(1), one, 1, np.zeros(1, np.int32), 1)

@@ -17,13 +17,11 @@ ARCSEC = 1.0 / 3600.0
 RADIUS = 1.5
 
 
-def brute_force(
-    seeds: np.ndarray, points: np.ndarray, sourceid: np.ndarray, eligible: np.ndarray, radius: float = RADIUS
-) -> np.ndarray:
+def brute_force(seeds: np.ndarray, points: np.ndarray, sourceid: np.ndarray, radius: float = RADIUS) -> np.ndarray:
     """Definition of the match, by all pairs."""
     target = np.full(len(points), NO_SEED)
     best: dict[int, tuple[float, int, int]] = {}
-    for i in np.flatnonzero(eligible).tolist():
+    for i in range(len(points)):
         d = seeds - points[i]
         square = d[:, 0] * d[:, 0] + d[:, 1] * d[:, 1] + d[:, 2] * d[:, 2]
         if not len(square) or square.min() > chord2_of_arcsec(radius):
@@ -41,10 +39,9 @@ def check(
     seeds: np.ndarray, points: np.ndarray, sourceid: np.ndarray | None = None, radius: float = RADIUS
 ) -> np.ndarray:
     sourceid = np.arange(len(points), dtype=np.int32) if sourceid is None else sourceid
-    eligible = np.ones(len(points), bool)
-    got = match_exposure(build_grid(seeds, radius), points, sourceid, eligible)
+    got = match_exposure(build_grid(seeds, radius), points, sourceid)
     assert got.dtype == np.int32
-    np.testing.assert_array_equal(got, brute_force(seeds, points, sourceid, eligible, radius))
+    np.testing.assert_array_equal(got, brute_force(seeds, points, sourceid, radius))
     return got
 
 
@@ -70,11 +67,11 @@ def test_match_exposure_seeds_in_another_order_with_their_numbers_gives_the_same
     rng = np.random.default_rng(9)
     seeds = np.repeat(scattered(rng, 150.0, 30.0, 300, 60.0), 3, axis=0)  # each of three is as near as the others
     points = seeds[::2].copy()
-    sourceid, eligible = np.arange(len(points), dtype=np.int32), np.ones(len(points), bool)
+    sourceid = np.arange(len(points), dtype=np.int32)
     order = rng.permutation(len(seeds))
     number = order.astype(np.int64) * 10 + 7
-    got = match_exposure(build_grid(seeds[order], RADIUS, number), points, sourceid, eligible)
-    expected = brute_force(seeds, points, sourceid, eligible)
+    got = match_exposure(build_grid(seeds[order], RADIUS, number), points, sourceid)
+    expected = brute_force(seeds, points, sourceid)
     rows = np.where(got >= 0, got, -2 - got)
     np.testing.assert_array_equal(np.where(got >= 0, order[rows], -2 - order[rows]), expected)
 
@@ -129,7 +126,7 @@ def test_match_exposure_large_field_agrees_with_kdtree() -> None:
         ]
     )
     points /= np.linalg.norm(points, axis=1)[:, None]
-    got = match_exposure(build_grid(seeds, RADIUS), points, np.arange(20_000, dtype=np.int32), np.ones(20_000, bool))
+    got = match_exposure(build_grid(seeds, RADIUS), points, np.arange(20_000, dtype=np.int32))
     away, nearest = cKDTree(seeds).query(points)
     within = away <= math.sqrt(chord2_of_arcsec(RADIUS))
     np.testing.assert_array_equal(got != NO_SEED, within)
@@ -173,22 +170,9 @@ def test_match_exposure_order_of_rows_changes_nothing(seeds, points, random) -> 
     xyz, ids = lattice(points, 2, 1), np.arange(len(points), dtype=np.int32)
     order = list(range(len(points)))
     random.shuffle(order)
-    yes = np.ones(len(points), bool)
-    straight = match_exposure(grid, xyz, ids, yes)
-    shuffled = match_exposure(grid, np.ascontiguousarray(xyz[order]), ids[order], yes)
+    straight = match_exposure(grid, xyz, ids)
+    shuffled = match_exposure(grid, np.ascontiguousarray(xyz[order]), ids[order])
     np.testing.assert_array_equal(shuffled, straight[order])
-
-
-@settings(max_examples=100)
-@given(lattice_points, lattice_points, st.data())
-def test_match_exposure_ineligible_rows_are_as_if_absent(seeds, points, data) -> None:  # type: ignore[no-untyped-def]
-    eligible = np.array(data.draw(st.lists(st.booleans(), min_size=len(points), max_size=len(points))), bool)
-    grid = build_grid(lattice(seeds, 2, 1), RADIUS)
-    xyz, ids = lattice(points, 2, 1), np.arange(len(points), dtype=np.int32)
-    got = match_exposure(grid, xyz, ids, eligible)
-    assert (got[~eligible] == NO_SEED).all()
-    alone = match_exposure(grid, np.ascontiguousarray(xyz[eligible]), ids[eligible], np.ones(int(eligible.sum()), bool))
-    np.testing.assert_array_equal(got[eligible], alone)
 
 
 @given(lattice_points, st.lists(lattice_points, max_size=4), st.randoms(use_true_random=False))
@@ -202,7 +186,7 @@ def test_match_exposures_in_any_order_equals_brute_force_on_each(seeds, parts, r
     assert got.dtype == np.int32
     for number in range(len(parts)):
         mine = exposure == number
-        expected = brute_force(seeds, points[mine], sourceid[mine], np.ones(mine.sum(), bool))
+        expected = brute_force(seeds, points[mine], sourceid[mine])
         np.testing.assert_array_equal(got[mine], expected)
 
 

@@ -14,7 +14,7 @@ from typing import Final, NamedTuple
 import numpy as np
 import numpy.typing as npt
 
-from ztfmatch.core.arrays import Ints, Mask
+from ztfmatch.core.arrays import Ints
 from ztfmatch.core.kernelcache import njit
 from ztfmatch.core.kernels.sphere import Floats, chord2_of_arcsec
 
@@ -32,6 +32,10 @@ _MAX_CELLS: Final = 1 << 24
 _REACH_SLACK: Final = 1.0 + 1e-9
 _REACH_FLOOR: Final = 1e-15
 """How much farther than the radius cells are looked at, relative and at least: more than u and v are rounded."""
+_CELL_SLACK: Final = 1.0 + 1e-6
+"""How much wider than twice the reach a cell is at least: more than places in units of cells are rounded."""
+_BLOCK: Final = 256
+"""Positions whose runs of seeds are looked up together: without a branch between, these reads from memory overlap."""
 
 
 class SeedGrid(NamedTuple):
@@ -113,7 +117,8 @@ def _lay(xyz, across, along, radius):  # type: ignore[no-untyped-def]
     width, height = last_u - first_u, last_v - first_v
     area = max(width, radius) * max(height, radius)
     # Cells of at least a diameter, so that four hold all that is near; larger where seeds are few.
-    cell = max(2.0 * radius, math.sqrt(area / max(_CELLS_PER_SEED * seeds, 1.0)), math.sqrt(area / _MAX_CELLS))
+    diameter = 2.0 * _CELL_SLACK * (radius * _REACH_SLACK + _REACH_FLOOR)
+    cell = max(diameter, math.sqrt(area / max(_CELLS_PER_SEED * seeds, 1.0)), math.sqrt(area / _MAX_CELLS))
     inverse = 1.0 / cell
     columns, rows = int(width * inverse) + 1, int(height * inverse) + 1
     start = np.zeros(columns * rows + 1, np.int32)
@@ -151,7 +156,7 @@ def _plane_of(xyz: Floats) -> tuple[Vector, Vector]:
     return (a, b, c), (y * c - z * b, z * a - x * c, x * b - y * a)
 
 
-def match_exposure(grid: SeedGrid, xyz: Floats, sourceid: npt.NDArray[np.int32], eligible: Mask) -> Targets:
+def match_exposure(grid: SeedGrid, xyz: Floats, sourceid: npt.NDArray[np.int32]) -> Targets:
     """Assign each detection of one exposure to its nearest seed, at most one detection a seed.
 
     A detection is matched if the nearest seed lies within the radius (inclusive) and no other detection of the
@@ -165,41 +170,37 @@ def match_exposure(grid: SeedGrid, xyz: Floats, sourceid: npt.NDArray[np.int32],
         ICRS unit vectors of the detections.
     sourceid : int32 ndarray, shape (N,)
         Unique in the exposure.
-    eligible : bool ndarray, shape (N,)
-        Rows to consider; the others get NO_SEED and compete with none.
 
     Returns
     -------
     int32 ndarray, shape (N,)
         Row of the seed; or NO_SEED (-1); or -2 - s where another detection won seed s.
     """
-    return _match(grid, xyz, sourceid, eligible)  # type: ignore[no-any-return]
+    return _match(grid, xyz, sourceid)  # type: ignore[no-any-return]
 
 
-@njit(cache=True, nogil=True, inline="always")
-def _nearest(grid: SeedGrid, x: float, y: float, z: float) -> tuple[int, float]:
-    """Grid position and squared chord of the nearest seed within the radius; (-1, inf) if none."""
-    # The square around the place in the plane, in cells, which may lie in part or as a whole beyond the grid.
-    u = x * grid.across[0] + y * grid.across[1] + z * grid.across[2] - grid.origin[0]
-    v = x * grid.along[0] + y * grid.along[1] + z * grid.along[2] - grid.origin[1]
-    reach = grid.radius * _REACH_SLACK + _REACH_FLOOR
+@njit(cache=True, nogil=True)
+def _look_up(grid, xyz, runs):  # type: ignore[no-untyped-def]
+    """Find the seeds in the cells around each position: from a to before b, and from c to before d, of ``runs``.
+
+    The square around a position is no wider than a cell, so that it touches two rows of cells at most. A position
+    beyond the grid gets cells at its border, and one on the other side of the sky those of its projection: the chord
+    excludes their seeds.
+    """
     columns, rows = grid.shape
     inverse = 1.0 / grid.cell
-    u_low, u_high = (u - reach) * inverse, (u + reach) * inverse
-    v_low, v_high = (v - reach) * inverse, (v + reach) * inverse
-    best, best2 = -1, grid.radius2
-    if u_high < 0.0 or v_high < 0.0 or u_low >= columns or v_low >= rows:
-        return best, np.inf
-    first, last = int(max(u_low, 0.0)), min(int(u_high), columns - 1)
-    for row in range(int(max(v_low, 0.0)), min(int(v_high), rows - 1) + 1):
-        # Seeds on the other side of the sky are projected into these cells too: the chord excludes them.
-        for k in range(grid.start[row * columns + first], grid.start[row * columns + last + 1]):
-            dx, dy, dz = grid.xyz[k, 0] - x, grid.xyz[k, 1] - y, grid.xyz[k, 2] - z
-            d2 = dx * dx + dy * dy + dz * dz
-            if d2 > best2 or (d2 == best2 and best >= 0 and grid.number[grid.row[k]] > grid.number[grid.row[best]]):
-                continue
-            best, best2 = k, d2
-    return best, best2 if best >= 0 else np.inf
+    reach = grid.radius * _REACH_SLACK + _REACH_FLOOR
+    for i in range(xyz.shape[0]):
+        x, y, z = xyz[i, 0], xyz[i, 1], xyz[i, 2]
+        u = x * grid.across[0] + y * grid.across[1] + z * grid.across[2] - grid.origin[0]
+        v = x * grid.along[0] + y * grid.along[1] + z * grid.along[2] - grid.origin[1]
+        left = int(min(max((u - reach) * inverse, 0.0), columns - 1.0))
+        right = int(min(max((u + reach) * inverse, 0.0), columns - 1.0))
+        low = int(min(max((v - reach) * inverse, 0.0), rows - 1.0))
+        high = int(min(max((v + reach) * inverse, 0.0), rows - 1.0))
+        runs[i, 0], runs[i, 1] = grid.start[low * columns + left], grid.start[low * columns + right + 1]
+        upper = grid.start[high * columns + left]
+        runs[i, 2], runs[i, 3] = upper, grid.start[high * columns + right + 1] if high > low else upper
 
 
 @njit(cache=True, nogil=True)
@@ -219,12 +220,27 @@ def nearest_seeds(grid: SeedGrid, xyz: Floats) -> tuple[Targets, Floats]:
     chord2 : float64 ndarray, shape (N,)
         Squared chord to it; infinite without one.
     """
-    seed = np.full(xyz.shape[0], NO_SEED, np.int32)
-    chord2 = np.full(xyz.shape[0], np.inf)
-    for i in range(xyz.shape[0]):
-        k, d2 = _nearest(grid, xyz[i, 0], xyz[i, 1], xyz[i, 2])
-        if k >= 0:
-            seed[i], chord2[i] = grid.row[k], d2
+    n = xyz.shape[0]
+    seed = np.full(n, NO_SEED, np.int32)
+    chord2 = np.full(n, np.inf)
+    runs = np.empty((_BLOCK, 4), np.int32)
+    for first in range(0, n, _BLOCK):
+        stop = min(first + _BLOCK, n)
+        _look_up(grid, xyz[first:stop], runs)
+        for i in range(first, stop):
+            x, y, z = xyz[i, 0], xyz[i, 1], xyz[i, 2]
+            best, best2 = -1, grid.radius2
+            for run in range(0, 4, 2):
+                for k in range(runs[i - first, run], runs[i - first, run + 1]):
+                    dx, dy, dz = grid.xyz[k, 0] - x, grid.xyz[k, 1] - y, grid.xyz[k, 2] - z
+                    d2 = dx * dx + dy * dy + dz * dz
+                    if d2 > best2 or (
+                        d2 == best2 and best >= 0 and grid.number[grid.row[k]] > grid.number[grid.row[best]]
+                    ):
+                        continue
+                    best, best2 = k, d2
+            if best >= 0:
+                seed[i], chord2[i] = grid.row[best], best2
     return seed, chord2
 
 
@@ -238,24 +254,18 @@ def count_seeds(grid: SeedGrid, xyz: Floats) -> npt.NDArray[np.int32]:
     xyz : float64 ndarray, shape (N, 3)
         ICRS unit vectors.
     """
-    out = np.zeros(xyz.shape[0], np.int32)
-    columns, rows = grid.shape
-    inverse = 1.0 / grid.cell
-    reach = grid.radius * _REACH_SLACK + _REACH_FLOOR
-    for i in range(xyz.shape[0]):
-        x, y, z = xyz[i, 0], xyz[i, 1], xyz[i, 2]
-        u = x * grid.across[0] + y * grid.across[1] + z * grid.across[2] - grid.origin[0]
-        v = x * grid.along[0] + y * grid.along[1] + z * grid.along[2] - grid.origin[1]
-        u_low, u_high = (u - reach) * inverse, (u + reach) * inverse
-        v_low, v_high = (v - reach) * inverse, (v + reach) * inverse
-        if u_high < 0.0 or v_high < 0.0 or u_low >= columns or v_low >= rows:
-            continue
-        first, last = int(max(u_low, 0.0)), min(int(u_high), columns - 1)
-        for row in range(int(max(v_low, 0.0)), min(int(v_high), rows - 1) + 1):
-            for k in range(grid.start[row * columns + first], grid.start[row * columns + last + 1]):
-                dx, dy, dz = grid.xyz[k, 0] - x, grid.xyz[k, 1] - y, grid.xyz[k, 2] - z
-                if dx * dx + dy * dy + dz * dz <= grid.radius2:
-                    out[i] += 1
+    n = xyz.shape[0]
+    out = np.zeros(n, np.int32)
+    runs = np.empty((_BLOCK, 4), np.int32)
+    for first in range(0, n, _BLOCK):
+        stop = min(first + _BLOCK, n)
+        _look_up(grid, xyz[first:stop], runs)
+        for i in range(first, stop):
+            for run in range(0, 4, 2):
+                for k in range(runs[i - first, run], runs[i - first, run + 1]):
+                    dx, dy, dz = grid.xyz[k, 0] - xyz[i, 0], grid.xyz[k, 1] - xyz[i, 1], grid.xyz[k, 2] - xyz[i, 2]
+                    if dx * dx + dy * dy + dz * dz <= grid.radius2:
+                        out[i] += 1
     return out
 
 
@@ -267,20 +277,13 @@ def _wins(row, rival, distance2, sourceid):  # type: ignore[no-untyped-def]
 
 
 @njit(cache=True, nogil=True)
-def _match(grid: SeedGrid, xyz: Floats, sourceid: npt.NDArray[np.int32], eligible: Mask) -> Targets:
-    n = xyz.shape[0]
-    target = np.full(n, NO_SEED, np.int32)
-    distance2 = np.empty(n)
+def _match(grid, xyz, sourceid):  # type: ignore[no-untyped-def]
+    target, distance2 = nearest_seeds(grid, xyz)
     winner = np.full(grid.row.shape[0], -1, np.int32)  # of each seed, among the detections so far
-    for i in range(n):
-        if not eligible[i]:
+    for i in range(xyz.shape[0]):
+        seed = target[i]
+        if seed < 0:
             continue
-        k, d2 = _nearest(grid, xyz[i, 0], xyz[i, 1], xyz[i, 2])
-        if k < 0:
-            continue
-        seed = grid.row[k]
-        target[i] = seed
-        distance2[i] = d2
         # Winning is transitive, so that it is enough to compare with the winner so far, in whatever order they come.
         rival = winner[seed]
         if rival < 0:
@@ -322,15 +325,12 @@ def match_exposures(
 @njit(cache=True, nogil=True)
 def _match_exposures(grid, xyz, exposure, sourceid, exposures):  # type: ignore[no-untyped-def]
     n, seeds = xyz.shape[0], grid.row.shape[0]
-    target = np.full(n, NO_SEED, np.int32)
-    distance2 = np.empty(n)
-    # Nearest seed of each, and how many have each seed nearest.
+    target, distance2 = nearest_seeds(grid, xyz)
+    # How many have each seed nearest.
     place = np.zeros(seeds + 1, np.int64)
     for i in range(n):
-        k, d2 = _nearest(grid, xyz[i, 0], xyz[i, 1], xyz[i, 2])
-        if k >= 0:
-            target[i], distance2[i] = grid.row[k], d2
-            place[grid.row[k] + 1] += 1
+        if target[i] >= 0:
+            place[target[i] + 1] += 1
     # A counting sort by seed brings the detections together that can compete.
     place = np.cumsum(place)
     rows = np.empty(place[seeds], np.int64)

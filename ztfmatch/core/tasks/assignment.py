@@ -136,7 +136,7 @@ class Fates:
         exposure = self._exposures[number]
         self.exposure[rows], self.sourceid[rows] = number, sourceid
         grid = self._grid_of(exposure.unit)
-        target = None if grid is None else match_exposure(grid, at.xyz, sourceid, np.ones(len(at.ra), bool))
+        target = None if grid is None else match_exposure(grid, at.xyz, sourceid)
         self._note(rows, exposure, at, target)
         self._matched[number] = np.count_nonzero(self.group[rows] >= 0)
         self._orphans[number] = np.count_nonzero(self.reason[rows] >= 0)

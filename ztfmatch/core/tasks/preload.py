@@ -26,7 +26,7 @@ def load_kernels() -> None:
     ra, dec, one = np.array([10.0]), np.array([20.0]), np.ones(1, np.int64)
     xyz = sphere.unit_vectors(ra, dec)
     grid = crossmatch.build_grid(xyz, 1.5)
-    target = crossmatch.match_exposure(grid, xyz, np.zeros(1, np.int32), np.ones(1, bool))
+    target = crossmatch.match_exposure(grid, xyz, np.zeros(1, np.int32))
     noted = targets.Noted(np.zeros(1, np.int64), np.zeros(1, np.int16), np.zeros(1, np.int64))
     targets.note_targets(target, np.zeros(1, np.int16), one, 0, noted)
     crossmatch.match_exposures(grid, xyz, np.zeros(1, np.int32), np.zeros(1, np.int32), 1)
