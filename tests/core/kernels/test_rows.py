@@ -26,6 +26,7 @@ from ztfmatch.core.kernels.rows import (
     out_of_order,
     position_faults,
     row_digests,
+    summarise,
     take_near,
 )
 from ztfmatch.core.kernels.rows import ROW as STORED
@@ -79,12 +80,29 @@ def test_take_near_takes_usable_rows_on_the_inner_side_and_digests_all_usable_on
     into = np.empty(len(records) + 3, STORED)
     taken = take_near(records, planes, into)
     assert taken.rows == len(where)
-    assert taken.digest == digest(columns, usable)
+    assert taken.digest == digest(decode(records[usable]))
     for name in MEASURED:
         assert np.ascontiguousarray(into[name][: taken.rows]).tobytes() == columns[name][where].tobytes()
     assert taken.ra.tobytes() == columns["ra"][where].tobytes()
     assert taken.dec.tobytes() == columns["dec"][where].tobytes()
     np.testing.assert_array_equal(taken.xyz, xyz)
+
+
+@given(rows, st.integers(0, 2**32))
+def test_summarise_counts_and_digests_as_the_functions_of_one_step_each(records: np.ndarray, seed: int) -> None:
+    rng = np.random.default_rng(seed)
+    good = rng.random(len(records)) < 0.7
+    records["ra"][good], records["dec"][good] = rng.uniform(0, 360, good.sum()), rng.uniform(-90, 90, good.sum())
+    columns = decode(records)
+    not_finite, outside = position_faults(columns["ra"], columns["dec"])
+    usable = ~(not_finite | outside)
+    found = summarise(records)
+    assert found.ra.tobytes() == columns["ra"][usable].tobytes()
+    assert found.dec.tobytes() == columns["dec"][usable].tobytes()
+    assert found.digest == digest(decode(records[usable]))
+    assert (found.not_finite, found.outside) == (not_finite.sum(), outside.sum())
+    ids = columns["sourceid"] if len(records) else np.zeros(1)
+    assert found.sourceids == (ids.min(), ids.max())
 
 
 def decoded_rows(records: np.ndarray) -> np.ndarray:
@@ -184,13 +202,6 @@ def test_digest_row_lost_doubled_or_swapped_in_a_column_changes_it(n: int, seed:
     crossed["flux"][[row, other]] = crossed["flux"][[other, row]]
     if crossed["flux"].tobytes() != records["flux"].tobytes():
         assert digest(decode(crossed)) != whole
-
-
-@settings(max_examples=50)
-@given(rows, st.data())
-def test_digest_of_kept_rows_is_that_of_them_alone(records: np.ndarray, data) -> None:  # type: ignore[no-untyped-def]
-    keep = data.draw(hnp.arrays(bool, len(records)))
-    assert digest(decode(records), keep) == digest(decode(records[keep]))
 
 
 def test_row_digests_10000_rows_that_differ_in_sourceid_alone_are_distinct() -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from typing import Any, Final, NamedTuple
 
 import numpy as np
@@ -101,6 +102,57 @@ def _as_double(_context, word):  # type: ignore[no-untyped-def]
         return builder.bitcast(arguments[0], context.get_value_type(signature.return_type))
 
     return types.float64(word), cast
+
+
+class Summary(NamedTuple):
+    """What the ledger keeps of a catalog's rows; made by :func:`summarise`."""
+
+    ra: Floats
+    """Of the rows that can be used, degrees, shape (K,)."""
+    dec: Floats
+    digest: int
+    """Of these rows, as :func:`digest` gives it."""
+    not_finite: int
+    """Rows that cannot, as :func:`position_faults` has it."""
+    outside: int
+    sourceids: tuple[int, int]
+    """Smallest and largest of all rows; 0 and 0 of none."""
+
+
+def summarise(records: npt.NDArray[np.void]) -> Summary:
+    """Digest a catalog in one pass, without a copy of more than its positions.
+
+    Parameters
+    ----------
+    records : structured ndarray, shape (N,)
+        Big-endian, with at least the columns of MEASURED.
+    """
+    ra, dec = np.empty(len(records)), np.empty(len(records))
+    kept, total, not_finite, outside, low, high = _summarise(_as_integers(records), ra, dec)
+    return Summary(ra[:kept], dec[:kept], int(total), not_finite, outside, (low, high))
+
+
+@njit(cache=True, nogil=True)
+def _summarise(words, ra, dec):  # type: ignore[no-untyped-def]
+    total = np.uint64(0)
+    kept = not_finite = outside = 0
+    low = high = np.int32(_bswap(words[0].sourceid)) if words.shape[0] else np.int32(0)
+    for i in range(words.shape[0]):
+        row = words[i]
+        sourceid, flags = _bswap(row.sourceid), _bswap(row.flags)
+        ra_bits, dec_bits, xpos, ypos = _bswap(row.ra), _bswap(row.dec), _bswap(row.xpos), _bswap(row.ypos)
+        psfflux, psffluxerr = _bswap(row.psfflux), _bswap(row.psffluxerr)
+        chi, sharp = _bswap(row.chi), _bswap(row.sharp)
+        low, high = min(low, np.int32(sourceid)), max(high, np.int32(sourceid))
+        ra[kept], dec[kept] = _as_double(ra_bits), _as_double(dec_bits)
+        if not (math.isfinite(ra[kept]) and math.isfinite(dec[kept])):
+            not_finite += 1
+        elif not (0.0 <= ra[kept] <= 360.0 and abs(dec[kept]) <= 90.0):
+            outside += 1
+        else:
+            total += row_digest(sourceid, ra_bits, dec_bits, xpos, ypos, psfflux, psffluxerr, chi, sharp, flags)
+            kept += 1
+    return kept, total, not_finite, outside, low, high
 
 
 class Taken(NamedTuple):
@@ -273,10 +325,9 @@ def out_of_order(first: Ids, second: Floats, third: Ids) -> Mask:
     return out
 
 
-def digest(columns: Columns, keep: Mask | None = None) -> int:
-    """Order-free digest of a set of rows, by default of all: the sum of their digests modulo 2^64."""
-    digests = row_digests(columns)
-    return int((digests if keep is None else digests[keep]).sum(dtype=np.uint64))
+def digest(columns: Columns) -> int:
+    """Order-free digest of a set of rows: the sum of their digests modulo 2^64."""
+    return int(row_digests(columns).sum(dtype=np.uint64))
 
 
 @njit(cache=True, nogil=True)

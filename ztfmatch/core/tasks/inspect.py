@@ -21,7 +21,7 @@ from ztfmatch.core.io.refused import Refused
 from ztfmatch.core.io.sources import stamp
 from ztfmatch.core.io.storage import Storage
 from ztfmatch.core.io.storefile import FORMAT_VERSION
-from ztfmatch.core.kernels.rows import Columns, Mask, decode, digest, position_faults
+from ztfmatch.core.kernels.rows import Columns, Summary, decode, position_faults, summarise
 from ztfmatch.core.kernels.seedcounts import GRID_ORDER
 from ztfmatch.core.kernels.sphere import enclosing_cap_of_positions, lonlat_of
 from ztfmatch.core.kernels.tiling import FINE_ORDER, Pixels, fine_pixels
@@ -167,24 +167,8 @@ def read_grid(grid: bytes) -> tuple[Pixels, Pixels]:
     return np.cumsum(steps), counts
 
 
-def usable_columns(columns: Columns) -> tuple[Mask | None, int, int]:
-    """Which decoded rows can be used (None: all), and how many cannot: position not finite, out of range."""
-    not_finite, outside = position_faults(columns["ra"], columns["dec"])
-    nan, out = int(not_finite.sum()), int(outside.sum())
-    return (~(not_finite | outside) if nan + out else None), nan, out
-
-
-def _check_sourceids(columns: Columns) -> None:
-    """They are the last digits of objectids and transientids."""
-    ids = columns["sourceid"]
-    if ids.size and not 0 <= int(ids.min()) <= int(ids.max()) <= MAX_SOURCEID:
-        raise CatalogError("layout", f"sourceids reach from {ids.min()} to {ids.max()}; expected 0..{MAX_SOURCEID}")
-
-
 def _ledger_row(catalog: EpochalCatalog) -> Row:
-    columns = decode(catalog.records)
-    _check_sourceids(columns)
-    usable, nan, out = usable_columns(columns)
+    found = _summary(catalog)
     return {
         "exposureid": catalog.exposureid,
         "fracday": catalog.fracday,
@@ -193,42 +177,52 @@ def _ledger_row(catalog: EpochalCatalog) -> Row:
         "magzp": catalog.magzp,
         **catalog.metadata,
         **({} if catalog.odd_program is None else {ODD_PROGRAM: catalog.odd_program}),
-        **_footprint(columns, usable),
+        **_footprint(found),
         "nrows": len(catalog.records),
-        "nrejected": nan + out,
-        "nrejectednan": nan - catalog.undefined,
-        "nrejectedrange": out,
+        "nrejected": found.not_finite + found.outside,
+        "nrejectednan": found.not_finite - catalog.undefined,
+        "nrejectedrange": found.outside,
         WRAPPED: catalog.wrapped,
-        "digest": digest(columns, usable),
+        "digest": found.digest,
         **_file_columns(catalog),
     }
 
 
 def _reference_row(catalog: ReferenceCatalog) -> Row:
-    columns = decode(catalog.records)
-    usable, nan, out = usable_columns(columns)
-    ids = columns["sourceid"]
-    _check_sourceids(columns)
-    if usable is not None:
-        row = int(np.argmin(usable))
-        raise CatalogError(
-            "positions",
-            f"{nan} positions are not finite and {out} are out of range, first that of sourceid {ids[row]}: "
-            f"ra {columns['ra'][row]}, dec {columns['dec'][row]}; every seed needs a position",
-        )
+    found = _summary(catalog)
+    if found.not_finite + found.outside:
+        raise _without_position(found, decode(catalog.records))
     return {
         **_unit_columns(catalog),
         "rfid": catalog.rfid,
         "magzp": catalog.magzp,
         "clrcoeff": catalog.clrcoeff,
         "infobits": catalog.infobits,
-        **_footprint(columns, None),
-        "nseeds": ids.size,
+        **_footprint(found),
+        "nseeds": len(catalog.records),
         WRAPPED: catalog.wrapped,
-        "digest": digest(columns),
+        "digest": found.digest,
         **_file_columns(catalog),
-        GRID: grid_of(fine_pixels(columns["ra"], columns["dec"])),
+        GRID: grid_of(fine_pixels(found.ra, found.dec)),
     }
+
+
+def _summary(catalog: EpochalCatalog | ReferenceCatalog) -> Summary:
+    """Summary of a catalog whose sourceids can be the last digits of objectids and transientids."""
+    found = summarise(catalog.records)
+    low, high = found.sourceids
+    if low < 0 or high > MAX_SOURCEID:
+        raise CatalogError("layout", f"sourceids reach from {low} to {high}; expected 0..{MAX_SOURCEID}")
+    return found
+
+
+def _without_position(found: Summary, columns: Columns) -> CatalogError:
+    row = int(np.argmax(np.logical_or(*position_faults(columns["ra"], columns["dec"]))))
+    return CatalogError(
+        "positions",
+        f"{found.not_finite} positions are not finite and {found.outside} are out of range, first that of sourceid "
+        f"{columns['sourceid'][row]}: ra {columns['ra'][row]}, dec {columns['dec'][row]}; every seed needs a position",
+    )
 
 
 def _unit_columns(catalog: EpochalCatalog | ReferenceCatalog) -> Row:
@@ -241,12 +235,9 @@ def _file_columns(catalog: EpochalCatalog | ReferenceCatalog) -> Row:
     return {"filename": file.filename, "source": file.source, "size": file.size, "sha256": file.sha256}
 
 
-def _footprint(columns: Columns, usable: Mask | None) -> Row:
-    ra, dec = columns["ra"], columns["dec"]
-    if usable is not None:
-        ra, dec = ra[usable], dec[usable]
-    if not len(ra):
+def _footprint(found: Summary) -> Row:
+    if not len(found.ra):
         return {"ra": None, "dec": None, "radius": None}
-    centre, radius = enclosing_cap_of_positions(ra, dec)
+    centre, radius = enclosing_cap_of_positions(found.ra, found.dec)
     lon, lat = lonlat_of(centre)
     return {"ra": lon, "dec": lat, "radius": math.degrees(radius)}

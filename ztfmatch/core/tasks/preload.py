@@ -34,7 +34,7 @@ def load_kernels() -> None:
     records = np.zeros(1, [(name, np.dtype(kind).newbyteorder(">")) for name, kind in rows.MEASURED.values()])
     native = np.empty(1, rows.ROW)
     rows.take_near(records, reach.planes_around(Tile(0, 0)), native)
-    rows.digest(rows.decode(records))
+    rows.summarise(records)
     rows.digest({name: native[name] for name in rows.MEASURED})
     rows.gather(native, np.zeros(1, np.int64))
     rows.linked_digest(np.zeros(1, np.uint64), one, one)

@@ -13,7 +13,7 @@ from ztfmatch.core.arrays import Arrays
 from ztfmatch.core.io.catalogs import changed, reread_records
 from ztfmatch.core.io.parquet import Destination, table_from_columns, write_file
 from ztfmatch.core.io.storage import Storage
-from ztfmatch.core.kernels.rows import decode, digest
+from ztfmatch.core.kernels.rows import summarise
 from ztfmatch.core.kernels.sphere import Floats
 from ztfmatch.core.kernels.tiling import Tile, fine_pixels, in_tile
 from ztfmatch.core.schema import OBJECTS
@@ -81,7 +81,7 @@ def _positions_of(reference: ReferenceInput) -> tuple[npt.NDArray[np.int64], Flo
 
 def _records(reference: ReferenceInput) -> npt.NDArray[np.void]:
     records = reread_records(reference.source, reference.nrows, reference=True)
-    if digest(decode(records)) != reference.digest:
+    if summarise(records).digest != reference.digest:
         raise changed(reference.source)
     return records
 
