@@ -33,8 +33,9 @@ from ztfmatch.core.io.storage import Storage
 from ztfmatch.core.operations.repair import repair
 from ztfmatch.core.operations.verify import Found, _check_newest
 
-LONGER = ("init", "rematch", "rematch without stars", "replace")
-"""Of hundreds of steps: each twelfth, counted from the last; all of them in the longer run."""
+EVERY = {"append": 1, **dict.fromkeys(("init", "rematch", "rematch without stars", "replace"), 12)}
+"""Append is killed at each step, those of hundreds of steps at each twelfth, others at each fourth, counted from the
+last; the longer run kills all at each step."""
 
 
 @pytest.fixture(scope="module")
@@ -67,8 +68,12 @@ def undisturbed(zygote: Zygote, judge: Judge, before: Path, place: Path, sky: Sk
 
 @pytest.mark.parametrize(
     ("operation", "every"),
-    [(name, 12 if name in LONGER else 1) for name in OPERATIONS]
-    + [pytest.param(name, 1, marks=[pytest.mark.slow, pytest.mark.timeout(0)]) for name in LONGER],
+    [(name, EVERY.get(name, 4)) for name in OPERATIONS]
+    + [
+        pytest.param(name, 1, marks=[pytest.mark.slow, pytest.mark.timeout(0)])
+        for name in OPERATIONS
+        if name != "append"
+    ],
 )
 def test_killed_at_every_step_leaves_a_whole_snapshot_and_a_rerun_finishes(
     zygote: Zygote, sky: Sky, tmp_path: Path, operation: str, every: int
