@@ -276,13 +276,13 @@ def test_njit_what_is_kept_runs_without_what_compiles(software: Path) -> None:
 MATCHING = """
 import sys
 import numpy as np
-from ztfmatch.core.kernels import crossmatch, rows, sphere
+from ztfmatch.core.kernels import crossmatch, order, rows, sphere
 xyz, one = sphere.unit_vectors(np.zeros(1), np.zeros(1)), np.zeros(1, np.int64)
 grid = crossmatch.build_grid(xyz, 1.5)
 crossmatch.match_exposure(grid, xyz, np.zeros(1, np.int32))
 records = np.zeros(1, [(name, np.dtype(kind).newbyteorder(">")) for name, kind in rows.MEASURED.values()])
 rows.take_near(records, np.empty((0, 4)), np.empty(1, rows.ROW))
-rows.order_by_group(one, np.zeros(1), one, 1, np.zeros(1, np.int32), 1)
+order.order_by_group(one, np.zeros(1), one, 1, np.zeros(1, np.int32), 1)
 print("numba.np.arraymath" in sys.modules)
 """
 

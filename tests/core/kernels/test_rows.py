@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import inspect
-import itertools
 from pathlib import Path
 
 import numpy as np
@@ -17,13 +16,10 @@ from ztfmatch.core.kernels import rows as module
 from ztfmatch.core.kernels.rows import (
     MEASURED,
     add_digests,
-    decode,
     digest,
     first_repeated,
     gather,
     linked_digest,
-    order_by_group,
-    out_of_order,
     position_faults,
     row_digests,
     summarise,
@@ -42,22 +38,27 @@ def any_rows(n: int, seed: int) -> np.ndarray:
 rows = st.builds(any_rows, st.integers(0, 60), st.integers(0, 2**32))
 
 
-@settings(max_examples=100)
-@given(rows)
-def test_decode_random_bits_equals_numpys_byteswap(records: np.ndarray) -> None:
-    columns = decode(records)
-    assert list(columns) == list(MEASURED)
-    for name, (source, dtype) in MEASURED.items():
-        assert columns[name].dtype == np.dtype(dtype)
-        assert columns[name].tobytes() == records[source].byteswap().tobytes()
+def decoded_rows(records: np.ndarray) -> np.ndarray:
+    stored = np.empty(len(records), STORED)
+    for name, (source, _) in MEASURED.items():
+        stored[name] = records[source].byteswap().view(stored[name].dtype)
+    return stored
 
 
-def test_decode_real_reference_equals_astropy(data_dir: Path) -> None:
+def decode(records: np.ndarray) -> dict[str, np.ndarray]:
+    return {name: np.ascontiguousarray(decoded_rows(records)[name]) for name in MEASURED}
+
+
+def test_take_near_and_digest_of_a_real_reference_are_of_what_astropy_reads(data_dir: Path) -> None:
     path = data_dir / "refpsfcat" / "ztf_000202_zg_c10_q1_refpsfcat.fits"
     table = fits.getdata(path, 1)
-    columns = decode(np.array(table).view(np.ndarray))
+    records, into = np.array(table).view(np.ndarray), np.empty(len(table), STORED)
+    taken = take_near(records, np.empty((0, 4)), into)
+    assert taken.rows == len(table)
     for name, (source, _) in MEASURED.items():
-        np.testing.assert_array_equal(columns[name], table[source])
+        np.testing.assert_array_equal(into[name], table[source])
+    native = {name: np.ascontiguousarray(table[source].astype(dtype)) for name, (source, dtype) in MEASURED.items()}
+    assert taken.digest == summarise(records).digest == digest(native)
 
 
 @given(rows, st.integers(0, 2**32), st.booleans())
@@ -105,13 +106,6 @@ def test_summarise_counts_and_digests_as_the_functions_of_one_step_each(records:
     assert found.sourceids == (ids.min(), ids.max())
 
 
-def decoded_rows(records: np.ndarray) -> np.ndarray:
-    stored = np.empty(len(records), STORED)
-    for name, (source, _) in MEASURED.items():
-        stored[name] = records[source].byteswap().view(stored[name].dtype)
-    return stored
-
-
 @settings(max_examples=100)
 @given(rows, st.data())
 def test_gather_any_order_equals_numpys_take(records: np.ndarray, data) -> None:  # type: ignore[no-untyped-def]
@@ -125,7 +119,7 @@ def test_gather_any_order_equals_numpys_take(records: np.ndarray, data) -> None:
         assert values.tobytes() == stored[name][order].tobytes()
 
 
-@pytest.mark.parametrize("function", ["_swap_to_columns", "_gather", "row_digest", "_row_digests"])
+@pytest.mark.parametrize("function", ["_gather", "row_digest", "_row_digests"])
 def test_compiled_loops_take_the_columns_in_the_order_of_the_schema(function: str) -> None:
     """They get them by position: one at another place would be written under another's name."""
     names = inspect.signature(getattr(module, function).py_func).parameters
@@ -157,18 +151,6 @@ def test_add_digests_adds_modulo_2_64_and_leaves_negative_places_out(some: list[
     add_digests(sums, counts, place, digests)
     assert sums.tolist() == [(7 + sum(d for p, d in some if p == e)) % 2**64 for e in range(5)]
     assert counts.tolist() == [3 + sum(p == e for p, _ in some) for e in range(5)]
-
-
-@given(st.lists(st.tuples(st.integers(0, 2), st.sampled_from([0.0, 1.0, 2.0]), st.integers(0, 2)), min_size=1))
-def test_out_of_order_is_what_python_says_of_tuples(keys: list[tuple[int, float, int]]) -> None:
-    first, second, third = (np.array(key) for key in zip(*keys, strict=True))
-    expected = [False, *(not (a < b) for a, b in itertools.pairwise(map(tuple, keys)))]
-    assert out_of_order(first, second, third).tolist() == expected
-
-
-def test_out_of_order_nan_is_after_nothing() -> None:
-    ids, time = np.zeros(3, np.int64), np.array([1.0, np.nan, 2.0])
-    assert out_of_order(ids, time, np.arange(3)).tolist() == [False, True, True]
 
 
 def test_digest_no_rows_is_zero() -> None:
@@ -283,40 +265,3 @@ def test_first_repeated_is_the_smallest_that_occurs_twice(sourceid: np.ndarray) 
 def test_first_repeated_big_endian_column_of_a_file() -> None:
     assert first_repeated(np.array([3, 1, 2, 1], ">i4")) == 1
     assert first_repeated(np.array([300, 1, 2, 256], ">i4")) is None
-
-
-# Order
-
-
-ranked_rows = st.tuples(
-    st.integers(-2, 5), st.sampled_from([0.0, 1.5, 2.5, -1.0]), st.integers(0, 3), st.integers(0, 3)
-)
-
-
-@settings(max_examples=200)
-@given(st.lists(ranked_rows, max_size=60))
-def test_order_by_group_equals_lexsort_whatever_the_ranks(keys: list[tuple[int, float, int, int]]) -> None:
-    kinds = enumerate((np.int64, np.float64, np.int64, np.int32))
-    group, time, tie, rank = (np.array([key[i] for key in keys], t) for i, t in kinds)
-    expected = np.lexsort([tie, time, group])
-    for got in (order_by_group(group, time, tie, 6, rank, 4), order_by_group(group, time, tie, 6)):
-        np.testing.assert_array_equal(got, expected[group[expected] >= 0])
-
-
-@pytest.mark.parametrize("ranks", [100, 10**6])
-@pytest.mark.parametrize("seed", [1, None])
-def test_order_by_group_many_rows_in_reverse_or_any_order_equals_lexsort(seed: int | None, ranks: int) -> None:
-    rng = np.random.default_rng(2)
-    group = np.repeat(np.arange(-1, 299), 100)
-    rank = np.tile(np.arange(100, dtype=np.int32)[::-1], 300)
-    if seed is not None:
-        rank = rng.permuted(rank.reshape(300, 100), axis=1).ravel()
-    time, tie = rank + rng.choice([0.0, 1.5], len(rank)), rng.integers(0, 5, len(rank))  # not quite in order of ranks
-    expected = np.lexsort([tie, time, group])
-    got = order_by_group(group, time, tie, 300, rank, ranks)
-    np.testing.assert_array_equal(got, expected[group[expected] >= 0])
-
-
-def test_order_by_group_no_groups_is_empty() -> None:
-    none = np.zeros(2, np.int64)
-    assert order_by_group(none - 1, np.zeros(2), none, 0, none.astype(np.int32), 1).tolist() == []

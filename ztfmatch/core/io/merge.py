@@ -21,7 +21,7 @@ from ztfmatch.core.arrays import Array, Arrays, Ints, Mask
 from ztfmatch.core.io.parquet import DataFile, IdRange, OpenFile, RowGroup
 from ztfmatch.core.io.scan import RowGroups, Wanted
 from ztfmatch.core.io.storage import Storage
-from ztfmatch.core.kernels.rows import order_by_group
+from ztfmatch.core.kernels.order import order_by_group
 from ztfmatch.core.survey import MAX_SOURCEID
 
 ROWS_IN_FLIGHT: Final = 2_000_000

@@ -22,7 +22,7 @@ import pyarrow as pa
 from ztfmatch.core.io.parquet import Columns, DataFile, Destination, table_from_columns, write_file
 from ztfmatch.core.kernels.crossmatch import NO_SEED as TARGET_NONE
 from ztfmatch.core.kernels.crossmatch import SeedGrid, Targets, match_exposure, match_exposures
-from ztfmatch.core.kernels.rows import order_by_group
+from ztfmatch.core.kernels.order import order_by_group
 from ztfmatch.core.kernels.sphere import Floats
 from ztfmatch.core.kernels.targets import Noted, note_targets
 from ztfmatch.core.kernels.tiling import Tile, fine_pixels

@@ -21,7 +21,7 @@ from ztfmatch.core.io.refused import Refused
 from ztfmatch.core.io.sources import stamp
 from ztfmatch.core.io.storage import Storage
 from ztfmatch.core.io.storefile import FORMAT_VERSION
-from ztfmatch.core.kernels.rows import Columns, Summary, decode, position_faults, summarise
+from ztfmatch.core.kernels.rows import Summary, position_faults, summarise
 from ztfmatch.core.kernels.seedcounts import GRID_ORDER
 from ztfmatch.core.kernels.sphere import enclosing_cap_of_positions, lonlat_of
 from ztfmatch.core.kernels.tiling import FINE_ORDER, Pixels, fine_pixels
@@ -191,7 +191,7 @@ def _ledger_row(catalog: EpochalCatalog) -> Row:
 def _reference_row(catalog: ReferenceCatalog) -> Row:
     found = _summary(catalog)
     if found.not_finite + found.outside:
-        raise _without_position(found, decode(catalog.records))
+        raise _without_position(found, catalog)
     return {
         **_unit_columns(catalog),
         "rfid": catalog.rfid,
@@ -216,12 +216,13 @@ def _summary(catalog: EpochalCatalog | ReferenceCatalog) -> Summary:
     return found
 
 
-def _without_position(found: Summary, columns: Columns) -> CatalogError:
-    row = int(np.argmax(np.logical_or(*position_faults(columns["ra"], columns["dec"]))))
+def _without_position(found: Summary, catalog: ReferenceCatalog) -> CatalogError:
+    ids, ra, dec = (catalog.records[name] for name in ("sourceid", "ra", "dec"))
+    row = int(np.argmax(np.logical_or(*position_faults(ra, dec))))
     return CatalogError(
         "positions",
         f"{found.not_finite} positions are not finite and {found.outside} are out of range, first that of sourceid "
-        f"{columns['sourceid'][row]}: ra {columns['ra'][row]}, dec {columns['dec'][row]}; every seed needs a position",
+        f"{ids[row]}: ra {ra[row]}, dec {dec[row]}; every seed needs a position",
     )
 
 

@@ -17,7 +17,7 @@ import ztfmatch.core.tasks.rematch
 import ztfmatch.core.tasks.retire
 import ztfmatch.core.tasks.seeds
 import ztfmatch.core.tasks.verify  # noqa: F401
-from ztfmatch.core.kernels import calibration, crossmatch, lookup, reach, rows, sphere, statistics, targets
+from ztfmatch.core.kernels import calibration, crossmatch, lookup, order, reach, rows, sphere, statistics, targets
 from ztfmatch.core.kernels.tiling import Tile
 
 
@@ -38,8 +38,8 @@ def load_kernels() -> None:
     rows.digest({name: native[name] for name in rows.MEASURED})
     rows.gather(native, np.zeros(1, np.int64))
     rows.linked_digest(np.zeros(1, np.uint64), one, one)
-    rows.order_by_group(np.zeros(1, np.int64), ra, one, 1)
-    rows.order_by_group(np.zeros(1, np.int64), ra, one, 1, np.zeros(1, np.int32), 1)
+    order.order_by_group(np.zeros(1, np.int64), ra, one, 1)
+    order.order_by_group(np.zeros(1, np.int64), ra, one, 1, np.zeros(1, np.int32), 1)
     calibration.model_errors(np.ones(1, np.float32), np.zeros(4))
     lookup.find_rows(lookup.build_map(one), one)
     single = np.ones(1, np.float32)

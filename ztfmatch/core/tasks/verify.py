@@ -25,7 +25,8 @@ from ztfmatch.core.io.parquet import DataFile, OpenFile
 from ztfmatch.core.io.rows import codes_of_rows, codes_of_units
 from ztfmatch.core.io.storage import Storage
 from ztfmatch.core.kernels.crossmatch import nearest_seeds
-from ztfmatch.core.kernels.rows import MEASURED, add_digests, out_of_order, row_digests
+from ztfmatch.core.kernels.order import out_of_order
+from ztfmatch.core.kernels.rows import MEASURED, add_digests, row_digests
 from ztfmatch.core.kernels.sphere import Floats, unit_vectors
 from ztfmatch.core.kernels.tiling import fine_pixels, in_tile, neighbours
 from ztfmatch.core.schema import DETECTIONS, OBJECTS, ORPHANS, TRANSIENTDATA, TRANSIENTS, Table

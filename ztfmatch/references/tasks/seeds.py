@@ -11,7 +11,6 @@ from ztfmatch.core.arrays import Ints
 from ztfmatch.core.io.catalogs import read_reference
 from ztfmatch.core.io.parquet import read_table
 from ztfmatch.core.io.rows import active_rows
-from ztfmatch.core.kernels.rows import decode
 from ztfmatch.core.kernels.sphere import Floats, unit_vectors
 from ztfmatch.core.schema import OBJECTS
 from ztfmatch.core.survey import Unit
@@ -61,10 +60,9 @@ def seeds_of_file(source: str) -> Seeds:
         If it cannot be used.
     """
     catalog = read_reference(source)
-    columns = decode(catalog.records)
-    mag, error = (np.array(catalog.records[name], np.float64) for name in ("mag", "sigmag"))
-    good = np.isfinite(columns["ra"]) & np.isfinite(columns["dec"]) & (np.abs(columns["dec"]) <= 90.0)
-    ra, dec = columns["ra"][good], columns["dec"][good]
+    ra, dec, mag, error = (np.array(catalog.records[name], np.float64) for name in ("ra", "dec", "mag", "sigmag"))
+    good = np.isfinite(ra) & np.isfinite(dec) & (np.abs(dec) <= 90.0)
+    ra, dec = ra[good], dec[good]
     number = np.arange(len(ra), dtype=np.int64)
     return Seeds(
         unit=catalog.unit,
