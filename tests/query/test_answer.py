@@ -20,9 +20,9 @@ from helpers import append, epochal_file, make_store, reference_file, rows_at, r
 import ztfmatch
 from ztfmatch import Query
 from ztfmatch.api import Snapshot, Store
-from ztfmatch.core.errors import ConfigError, MetadataError, OutputExistsError
+from ztfmatch.core.errors import ConfigError, MetadataError, OutputExistsError, StoreDamagedError
 from ztfmatch.core.io.parquet import DataFile, OpenFile
-from ztfmatch.core.io.snapshot import open_snapshot
+from ztfmatch.core.io.snapshot import SnapshotFiles, open_snapshot
 from ztfmatch.core.kernels.region import Cap
 from ztfmatch.core.operations.statistics import update_statistics
 from ztfmatch.core.survey import Unit
@@ -631,6 +631,18 @@ def test_ledger_of_a_snapshot_keeps_no_more_than_so_many_bytes(
     files = open_snapshot(snapshot.files.storage)
     again = files.ledger_of_fields(files.ledger[0], ("programid",), fields)
     assert files.ledger_of_fields(files.ledger[0], ("programid",), fields) is not again
+
+
+@pytest.mark.parametrize("left", [1, 0])
+def test_epochs_of_an_exposure_that_the_ledger_lacks_are_a_damaged_store(
+    snapshot: Snapshot, monkeypatch: pytest.MonkeyPatch, left: int
+) -> None:
+    """They got the columns of another exposure."""
+    one = snapshot.table("detections", "objectid")["objectid"][0].as_py()
+    original = SnapshotFiles.ledger_of_fields
+    monkeypatch.setattr(SnapshotFiles, "ledger_of_fields", lambda *given: original(*given).slice(0, left))
+    with pytest.raises(StoreDamagedError, match=r"the ledger has no exposure \d+, of which there are epochs"):
+        snapshot.lightcurves(one)
 
 
 @pytest.mark.parametrize("number", [10**20, 2**63, 5])

@@ -11,7 +11,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from ztfmatch.core.arrays import Ids
-from ztfmatch.core.errors import ConfigError
+from ztfmatch.core.errors import ConfigError, StoreDamagedError
 from ztfmatch.core.io.merge import merge, numpy_columns
 from ztfmatch.core.io.scan import Wanted
 from ztfmatch.core.io.snapshot import SnapshotFiles
@@ -107,14 +107,22 @@ def epochs_of(snapshot: SnapshotFiles, selection: Selection) -> tuple[Ids, pa.Ta
 
 
 def _with_ledger(snapshot: SnapshotFiles, epochs: pa.Table, fields: Sequence[int], columns: Sequence[str]) -> pa.Table:
-    """Add columns of each epoch's exposure."""
+    """Add columns of each epoch's exposure.
+
+    Raises
+    ------
+    StoreDamagedError
+        If the ledger lacks one.
+    """
     ledger = _ledger_of(snapshot, epochs, fields, tuple(columns))
     wanted = epochs["exposureid"].to_numpy()
-    row, before = np.zeros(len(wanted), np.int64), 0
+    row, before = np.full(len(wanted), -1), 0
     for ids in ledger["exposureid"].chunks:  # of a file each
         at = find_sorted(ids.to_numpy(), wanted)
         row = np.where(at < 0, row, at + before)
         before += len(ids)
+    if (row < 0).any():
+        raise StoreDamagedError(f"the ledger has no exposure {wanted[row < 0][0]}, of which there are epochs")
     rows = ledger.take(row)
     for name in columns:
         epochs = epochs.append_column(EXPOSURES.schema.field(name), rows[name])
@@ -126,12 +134,13 @@ def _ledger_of(snapshot: SnapshotFiles, epochs: pa.Table, fields: Sequence[int],
 
     In the order of ``exposureid``, which is the first column, within each chunk.
     """
+    empty = EXPOSURES.empty.select(["exposureid", *columns])
     if not epochs.num_rows:
-        return EXPOSURES.empty.select(["exposureid", *columns])
+        return empty
     bounds = pc.min_max(epochs["hmjd"])
     low, high = bounds["min"].as_py() - HMJD_MARGIN_DAY, bounds["max"].as_py() + HMJD_MARGIN_DAY
     files = [file for file in snapshot.ledger if file.holds_time(low, high)]
-    return pa.concat_tables([snapshot.ledger_of_fields(file, columns, fields) for file in files])
+    return pa.concat_tables([empty, *(snapshot.ledger_of_fields(file, columns, fields) for file in files)])
 
 
 def fresh_statistics(snapshot: SnapshotFiles, selection: Selection) -> pa.Table:
