@@ -36,6 +36,7 @@ from ztfmatch.core.operations.verify import Found, _check_newest
 EVERY = {"append": 1, **dict.fromkeys(("init", "rematch", "rematch without stars", "replace"), 12)}
 """Append is killed at each step, those of hundreds of steps at each twelfth, others at each fourth, counted from the
 last; the longer run kills all at each step."""
+AT_EACH_STEP = [pytest.mark.slow, pytest.mark.timeout(0)]
 
 
 @pytest.fixture(scope="module")
@@ -69,11 +70,7 @@ def undisturbed(zygote: Zygote, judge: Judge, before: Path, place: Path, sky: Sk
 @pytest.mark.parametrize(
     ("operation", "every"),
     [(name, EVERY.get(name, 4)) for name in OPERATIONS]
-    + [
-        pytest.param(name, 1, marks=[pytest.mark.slow, pytest.mark.timeout(0)])
-        for name in OPERATIONS
-        if name != "append"
-    ],
+    + [pytest.param(name, 1, marks=AT_EACH_STEP) for name in OPERATIONS if name != "append"],
 )
 def test_killed_at_every_step_leaves_a_whole_snapshot_and_a_rerun_finishes(
     zygote: Zygote, sky: Sky, tmp_path: Path, operation: str, every: int
@@ -100,8 +97,9 @@ def test_killed_at_every_step_leaves_a_whole_snapshot_and_a_rerun_finishes(
     assert outcomes == ({False} if operation == "vacuum" else {False, True})
 
 
+@pytest.mark.parametrize("every", [4, pytest.param(1, marks=AT_EACH_STEP)])
 def test_repair_killed_at_every_step_brings_all_back_or_nothing_and_a_rerun_finishes(
-    zygote: Zygote, sky: Sky, tmp_path: Path
+    zygote: Zygote, sky: Sky, tmp_path: Path, every: int
 ) -> None:
     judge, before = Judge(), prepare(tmp_path / "before", sky, "repair")
     whole = judge.content(prepare(tmp_path / "whole", sky, "compact"))
@@ -110,7 +108,7 @@ def test_repair_killed_at_every_step_brings_all_back_or_nothing_and_a_rerun_fini
     lost = repair(Storage.at(copy(before, tmp_path / "looked at")), [], runner())
     assert (lost.whole, len(lost.lost)) == (False, 1)
     outcomes: set[bool] = set()
-    for step in range(expected.steps):
+    for step in range(expected.steps - 1, -1, -every):
         store = copy(before, tmp_path / "killed")
         assert zygote.run("repair", store, sky, step) == (-signal.SIGKILL, step)
         outcomes.add(committed := commit_numbers(Storage.at(store)) == expected.numbers)
@@ -168,9 +166,13 @@ def content_of(product: Path) -> dict[str, bytes]:
     return {str(path.relative_to(product)): path.read_bytes() for path in files}
 
 
-@pytest.mark.parametrize("product", PRODUCTS)
+@pytest.mark.parametrize(
+    ("product", "every"),
+    [(name, 4 if name == "delta view" else 1) for name in PRODUCTS]
+    + [pytest.param("delta view", 1, marks=AT_EACH_STEP)],
+)
 def test_product_killed_at_every_step_is_whole_or_not_there_and_a_rerun_leaves_nothing_else(
-    zygote: Zygote, sky: Sky, tmp_path: Path, product: str
+    zygote: Zygote, sky: Sky, tmp_path: Path, product: str, every: int
 ) -> None:
     store = prepare(tmp_path, sky, product)
     made = product_of(store)
@@ -178,7 +180,7 @@ def test_product_killed_at_every_step_is_whole_or_not_there_and_a_rerun_leaves_n
     assert code == 0
     expected = content_of(made)
     outcomes = set()
-    for step in range(steps):
+    for step in range(steps - 1, -1, -every):
         shutil.rmtree(made.parent)
         made.parent.mkdir()
         assert zygote.run(product, store, sky, step) == (-signal.SIGKILL, step)
